@@ -1,0 +1,106 @@
+"""The parts that the transformers are made of, named as in the DiT authors' state dict."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x: (N, T, D); shift, scale: (N, 1, D). adaLN, Peebles & Xie 2023, section 3.2."""
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all tokens; one linear makes q, k and v."""
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, T, D) -> (N, T, D)."""
+        N, T, D = x.shape
+        q, k, v = self.qkv(x).view(N, T, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(N, T, D))
+
+
+class Mlp(nn.Module):
+    """Linear, GELU (tanh approximation), linear."""
+
+    def __init__(self, hidden_size: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_size, int(hidden_size * mlp_ratio))
+        self.fc2 = nn.Linear(int(hidden_size * mlp_ratio), hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, T, D) -> (N, T, D)."""
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class PatchEmbed(nn.Module):
+    """Cut a picture into p x p patches, row by row, and project each to a token."""
+
+    def __init__(self, patch_size: int, in_channels: int, hidden_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, hidden_size, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) -> (N, T, D)."""
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class TimestepEmbedder(nn.Module):
+    """Sinusoids of the raw timestep, then a two-layer MLP."""
+
+    FREQUENCIES = 128
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * self.FREQUENCIES, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
+        )
+
+    @classmethod
+    def sinusoids(cls, t: Tensor) -> Tensor:
+        """t: (N,) in 0..999 -> (N, 256) float32, cosines first (the DiT authors' order, not the usual one)."""
+        steps = torch.arange(cls.FREQUENCIES, dtype=torch.float32, device=t.device)
+        angles = t.float()[:, None] * torch.exp(-math.log(10000.0) * steps / cls.FREQUENCIES)
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """t: (N,) -> (N, D)."""
+        return self.mlp(self.sinusoids(t).to(self.mlp[0].weight.dtype))
+
+
+class LabelEmbedder(nn.Module):
+    """A table of class vectors; its last row is the null class, if labels are ever dropped."""
+
+    def __init__(self, num_classes: int, hidden_size: int, dropout_prob: float) -> None:
+        super().__init__()
+        self.num_classes, self.dropout_prob = num_classes, dropout_prob
+        self.embedding_table = nn.Embedding(num_classes + (dropout_prob > 0), hidden_size)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """y: (N,) -> (N, D). In training mode each label becomes the null class with `dropout_prob`."""
+        if self.training and self.dropout_prob > 0:
+            drop = torch.rand(y.shape, device=y.device) < self.dropout_prob
+            y = torch.where(drop, self.num_classes, y)
+        return self.embedding_table(y)
+
+
+def sincos_position_table(hidden_size: int, side: int) -> Tensor:
+    """Fixed 2-D sine-cosine positions -> (side * side, D), float32, tokens row by row.
+
+    The first D/2 channels encode the COLUMN, the rest the row, each as [sin, cos]; computed in float64 as the
+    authors do, so that a table in an official file equals ours bit for bit.
+    """
+    omega = 10000.0 ** -(torch.arange(hidden_size // 4, dtype=torch.float64) / (hidden_size // 4))
+    angles = torch.arange(side, dtype=torch.float64)[:, None] * omega
+    axis = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, D/2)
+    columns, rows = axis.repeat(side, 1), axis.repeat_interleave(side, 0)
+    return torch.cat([columns, rows], dim=1).float()

@@ -1,0 +1,176 @@
+"""From settings to pictures: a model on a device, streaming every step with what it has cost so far."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit import samplers
+from dit.diffusion import NUM_TIMESTEPS, linear_schedule, timesteps
+from dit.dit import DiT
+from dit.flops import macs
+from dit.guidance import Guided
+
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings:
+    """Everything that decides a batch of pictures besides the weights; checked when made.
+
+    Raises:
+        TypeError, ValueError: a value of the wrong type or out of range; the message names limit and remedy.
+    """
+
+    classes: Sequence[int]  # one label a picture; ignored by an unconditional model
+    seeds: Sequence[int]  # one seed a picture
+    steps: int = 50  # 1..1000 network calls
+    guidance_scale: float = 1.0  # 1: no guidance, one forward pass a step
+    sampler: str = "ddim"
+    eta: float = 0.0  # DDIM's noise, 0..1
+    guided_channels: int | None = None  # None: all; 3: as the DiT authors
+    guidance_interval: tuple[int, int] = field(default=(0, NUM_TIMESTEPS - 1))
+
+    def __post_init__(self) -> None:
+        for name, values in (("class", self.classes), ("seed", self.seeds), ("steps", [self.steps])):
+            for value in values:
+                if isinstance(value, bool) or not isinstance(value, int | np.integer):
+                    raise TypeError(f"{name} must be a whole number, not {value!r}")
+        if not self.seeds or len(self.classes) != len(self.seeds):
+            raise ValueError(
+                f"{len(self.classes)} classes and {len(self.seeds)} seeds; give one of each for each picture"
+            )
+        if bad := [seed for seed in self.seeds if not 0 <= seed <= MAX_SEED]:
+            raise ValueError(f"seed is {bad[0]}; it must be from 0 to {MAX_SEED}")
+        if not 1 <= self.steps <= NUM_TIMESTEPS:
+            raise ValueError(f"steps is {self.steps}; it must be from 1 to {NUM_TIMESTEPS}")
+        if self.sampler not in samplers.SAMPLERS:
+            raise ValueError(f"sampler is {self.sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}")
+        if self.eta and self.sampler != "ddim":
+            raise ValueError(f"eta is {self.eta}, but only the ddim sampler has an eta; use 0 with {self.sampler}")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The state of a batch after one step."""
+
+    index: int  # 0-based step
+    steps: int
+    t: int  # timestep of the network call
+    x0: np.ndarray  # (N, H, W, 3) uint8: the pictures as predicted now; after the last step, the result
+    x_t: np.ndarray  # (N, H, W, 3) uint8: the sample itself, still noisy before the last step
+    macs: int  # multiply-accumulates spent so far, whole batch
+    seconds: float  # spent in sampling so far, whole batch; time the caller took between frames is left out
+
+
+class Pipeline:
+    """A model ready to draw."""
+
+    def __init__(self, model: DiT, device: torch.device | str = "cpu") -> None:
+        """Raises ValueError for a model whose output is neither grey (1 channel) nor RGB (3)."""
+        if model.config.in_channels not in (1, 3):
+            raise ValueError(
+                f"this model draws {model.config.in_channels} channels, and only 1 (grey) or 3 (RGB) are pictures; "
+                "latents need an autoencoder"
+            )
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+        self.macs_per_pass = macs(model.config)
+
+    def denoiser(self, settings: SampleSettings) -> Guided:
+        """The guided model for these settings. Raises ValueError where the model cannot serve them."""
+        config = self.model.config
+        if bad := [y for y in settings.classes if config.num_classes and not 0 <= y < config.num_classes]:
+            raise ValueError(f"class is {bad[0]}; this model has classes 0 to {config.num_classes - 1}")
+        y = torch.tensor(list(settings.classes), device=self.device) if config.num_classes else None
+        return Guided(
+            self.model,
+            y,
+            settings.guidance_scale,
+            channels=settings.guided_channels,
+            interval=settings.guidance_interval,
+        )
+
+    def passes(self, settings: SampleSettings) -> int:
+        """Forward passes that one picture costs, guidance counted."""
+        denoiser = self.denoiser(settings)
+        return sum(denoiser.passes(int(t)) for t in timesteps(settings.steps))
+
+    def stream(self, settings: SampleSettings) -> Iterator[Frame]:
+        """Yield a frame after each step. Closing the generator stops the work: nothing runs between frames.
+
+        Each picture has a generator of its own on the CPU, so that it does not depend on its neighbours.
+        """
+        denoiser = self.denoiser(settings)  # checked now, not at the first frame
+        return self._frames(settings, denoiser)
+
+    def generate(self, settings: SampleSettings) -> Frame:
+        """The last frame of `stream`."""
+        frame = None
+        for frame in self.stream(settings):
+            pass
+        return frame
+
+    def _frames(self, settings: SampleSettings, denoiser: Guided) -> Iterator[Frame]:
+        config = self.model.config
+        shape = (config.in_channels, config.input_size, config.input_size)
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in settings.seeds]
+
+        def noise(_: int = 0) -> Tensor:
+            return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
+
+        extra = {"ddim": {"eta": settings.eta, "noise": noise}, "ddpm": {"noise": noise}}.get(settings.sampler, {})
+        spent, seconds, steps = 0, 0.0, settings.steps
+        started = time.perf_counter()
+        walk = samplers.SAMPLERS[settings.sampler](
+            denoiser, noise(), linear_schedule().alpha_bar, timesteps(steps), **extra
+        )
+        while True:
+            with torch.inference_mode():  # not around the yield: the caller's thread must not inherit it
+                step = next(walk, None)
+                if step is None:
+                    return
+                x0, x_t = to_pictures(step.x0), to_pictures(step.x_t)
+            seconds += time.perf_counter() - started
+            spent += denoiser.passes(step.t) * self.macs_per_pass * len(settings.seeds)
+            yield Frame(step.index, steps, step.t, x0, x_t, spent, seconds)
+            started = time.perf_counter()
+
+
+def to_pictures(x: Tensor) -> np.ndarray:
+    """(N, 1 or 3, H, W) in [-1, 1] -> (N, H, W, 3) uint8, clamped; NaN becomes black."""
+    pixels = torch.nan_to_num(x.float() * 127.5 + 128, nan=0.0).clamp(0, 255).to(torch.uint8)
+    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().contiguous().numpy()
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A measured cost model of one forward pass: seconds = overhead + per_picture * pictures."""
+
+    overhead: float  # seconds
+    per_picture: float  # seconds
+
+    def seconds(self, passes: int, pictures: int, steps: int) -> float:
+        """Expected seconds for a batch: `passes` forward passes a picture, in `steps` network calls."""
+        return steps * self.overhead + passes * pictures * self.per_picture
+
+
+@torch.inference_mode()
+def measure_speed(pipeline: Pipeline, batches: tuple[int, int] = (2, 16), repeats: int = 3) -> Speed:
+    """Time forward passes at two batch sizes, the fastest of a few repeats each, and fit `Speed` to them."""
+    config, fastest = pipeline.model.config, []
+    for batch in batches:
+        x = torch.zeros(batch, config.in_channels, config.input_size, config.input_size, device=pipeline.device)
+        t = torch.zeros(batch, dtype=torch.long, device=pipeline.device)
+        times = []
+        for _ in range(repeats + 1):  # the first warms up
+            started = time.perf_counter()
+            pipeline.model(x, t, t if config.num_classes else None).sum().item()  # .item() waits for the device
+            times.append(time.perf_counter() - started)
+        fastest.append(min(times[1:]))
+    per_picture = max(0.0, (fastest[1] - fastest[0]) / (batches[1] - batches[0]))
+    return Speed(max(0.0, fastest[0] - batches[0] * per_picture), per_picture or math.ulp(1.0))

@@ -1,0 +1,53 @@
+"""`python -m train RECIPE`: start a run, or continue it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from train.config import RECIPES, TrainConfig
+from train.hardware import select
+from train.loop import train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Train a diffusion transformer. The same command again continues where it stopped."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    run_dir: Path
+    """where the run lives: config, metrics, samples, checkpoints, weights"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps, ..."""
+
+
+def parse(arguments: list[str]) -> Run:
+    """RECIPE --key value ... as a run. Exits with a message on an unknown recipe or key, or a bad value."""
+    runs = {
+        name: (f"{recipe.model} on {recipe.data}", Run(config=recipe, run_dir=Path("runs") / name))
+        for name, recipe in RECIPES.items()
+    }
+    return tyro.extras.overridable_config_cli(runs, prog="python -m train", args=arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Parse, train, and say where the result is. Returns the exit status."""
+    try:
+        run = parse(arguments)
+        hardware = select(run.device, run.config.precision)
+        print(f"{run.config.model} on {run.config.data}, {hardware.describe()}, in {run.run_dir}", file=sys.stderr)
+        weights = train(run.config, run.run_dir, hardware)
+    except (ValueError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+    print(weights)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""Recipes: everything that decides a training run, as one frozen dataclass, and the table of named ones."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from dit.config import MODELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. The defaults are the paper's (DiT, section 4) where it has any."""
+
+    model: str = "DiT-T/4"
+    """preset of dit.MODELS: size and patch"""
+    prediction: Literal["epsilon", "v"] = "epsilon"
+    """what the network predicts; the paper's is epsilon"""
+    data: Literal["solids"] = "solids"
+    """dataset; solids is drawn by code, once, and cached"""
+    image_size: int = 32
+    """side of the pictures (pixels)"""
+    num_pictures: int = 100_000
+    """size of the training set (pictures)"""
+    flip: bool = True
+    """mirror half of the pictures"""
+    total_steps: int = 400_000
+    """length of the run (optimizer steps)"""
+    batch_size: int = 256
+    """pictures a step"""
+    lr: float = 1e-4
+    """AdamW's learning rate"""
+    lr_warmup_steps: int = 0
+    """linear rise from 0 (steps)"""
+    lr_decay_steps: int = 0
+    """linear fall to 0 at the end (steps); 0 keeps the rate constant"""
+    beta2: float = 0.999
+    """AdamW's second-moment decay"""
+    weight_decay: float = 0.0
+    """AdamW's decoupled weight decay"""
+    grad_clip: float = 0.0
+    """largest gradient norm; 0 does not clip"""
+    class_dropout_prob: float = 0.1
+    """share of labels replaced by the null class"""
+    ema_decay: float = 0.9999
+    """ceiling of the weight average's decay; early in a run it is (1 + step) / (10 + step)"""
+    seed: int = 0
+    """of initial weights, data order, noise and dropout"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 autocast where the hardware has it"""
+    compile: bool = False
+    """compile the model (needs a C++ compiler; some 30 s at the start)"""
+    log_every: int = 50
+    """write a line to metrics.jsonl (steps)"""
+    sample_every: int = 1000
+    """draw a grid of every class (steps)"""
+    checkpoint_every: int = 1000
+    """save a resumable checkpoint (steps)"""
+    keep_checkpoints: int = 2
+    """how many of the last checkpoints stay on disk"""
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise ValueError(f"model is {self.model!r}; choose one of {', '.join(MODELS)}")
+        at_least = dict.fromkeys(("total_steps", "batch_size", "log_every", "sample_every", "checkpoint_every"), 1)
+        at_least |= {"keep_checkpoints": 1, "num_pictures": self.batch_size, "image_size": 8, "seed": 0}
+        at_least |= {"lr_warmup_steps": 0, "lr_decay_steps": 0, "weight_decay": 0, "grad_clip": 0}
+        for name, least in at_least.items():
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"lr is {self.lr}; it must be a positive number, such as 1e-4")
+        for name in ("ema_decay", "beta2", "class_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        patch = MODELS[self.model].patch_size
+        if self.image_size % patch:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of {patch}, the patch of {self.model}")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of optimizer step 0, 1, ...: warm-up, plateau, linear decay (0 would follow the last)."""
+        rise = (step + 1) / self.lr_warmup_steps if step < self.lr_warmup_steps else 1.0
+        left = self.total_steps - step
+        fall = left / self.lr_decay_steps if left < self.lr_decay_steps else 1.0
+        return self.lr * min(rise, fall)
+
+
+# What may change between a run and its continuation without making it another run.
+RESUMABLE = {"total_steps", "lr_decay_steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints"}
+
+RECIPES: dict[str, TrainConfig] = {
+    "solids": TrainConfig(
+        model="DiT-T/4",
+        prediction="v",
+        total_steps=10_000,
+        batch_size=64,
+        lr=1e-3,
+        lr_warmup_steps=200,
+        lr_decay_steps=0,
+        compile=True,
+        sample_every=500,
+        checkpoint_every=250,
+    ),
+    "smoke": TrainConfig(
+        model="DiT-N/8",
+        prediction="v",
+        num_pictures=640,
+        total_steps=60,
+        batch_size=32,
+        lr=1e-3,
+        lr_warmup_steps=10,
+        log_every=5,
+        sample_every=30,
+        checkpoint_every=20,
+    ),
+}
+

@@ -1,0 +1,54 @@
+"""What things cost, in words: the numbers beside the sliders and in the status line."""
+
+import html
+
+from ui.request import Request
+from ui.turns import Turns
+
+CSS = """
+.dl-price { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 8px; }
+.dl-price div { border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 6px 10px; }
+.dl-price b { display: block; font-size: 18px; font-variant-numeric: tabular-nums; color: var(--body-text-color); }
+.dl-price span, .dl-price + p { font-size: 12px; color: var(--body-text-color-subdued); }
+.dl-price + p { margin: 8px 2px 0; }
+"""
+
+
+def gmacs(macs: int) -> str:
+    """Multiply-accumulates as GMACs with three significant digits."""
+    value = macs / 1e9
+    return f"{value:.3f}" if value < 1 else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def price_html(request: Request) -> str:
+    """Parameters, GMACs a pass, GMACs a picture, expected seconds; and what multiplies to what, in a sentence."""
+    rung, settings = request.rung, request.settings
+    passes, count = rung.pipeline.passes(settings), len(settings.seeds)
+    macs = rung.pipeline.macs_per_pass
+    cells = (
+        ("parameters", f"{rung.parameters / 1e6:.2f} M", "the fixed position table included"),
+        ("GMACs a pass", gmacs(macs), "10⁹ multiply-accumulates of one forward pass; 1 MAC = 2 FLOPs"),
+        ("GMACs a picture", gmacs(macs * passes), "all steps, guidance counted"),
+        (f"expected for {count}", f"≈ {rung.seconds(settings):.1f} s", "estimate from a timing at start"),
+    )
+    grid = "".join(
+        f'<div title="{html.escape(tip, quote=True)}"><b>{value}</b><span>{title}</span></div>'
+        for title, value, tip in cells
+    )
+    per_step = "2 passes a step, one with and one without the class" if passes > settings.steps else "1 pass a step"
+    return (
+        f'<div class="dl-price">{grid}</div><p>{html.escape(rung.name)}: {settings.steps} steps, {per_step}, '
+        f"make {passes} passes a picture. 1 MAC = 2 FLOPs.</p>"
+    )
+
+
+def complaint_html(message: str) -> str:
+    """What stands there when the settings cannot be drawn."""
+    return f'<div class="dl-price"><div>{html.escape(message)}</div></div>'
+
+
+def waiting(turns: Turns, session: str, seconds: float) -> str:
+    """A visitor's place in the line, and the expected wait."""
+    ahead = next((i for i, ticket in enumerate(turns.line) if ticket.session == session), 0)
+    jobs = "1 job comes" if ahead == 1 else f"{ahead} jobs come"
+    return f"**Waiting: place {ahead + 1} in the line.** {jobs} before yours, about {seconds:.0f} s."

@@ -1,0 +1,228 @@
+"""The Explore tab: class, steps, guidance and model size; a picture that forms; what it costs."""
+
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from dit.pipeline import Frame
+from dit.samplers import SAMPLERS
+from ui import costs
+from ui.ladder import Rung
+from ui.pictures import empty_html, figure_html, with_settings
+from ui.request import MAX_PICTURES, PAGE_STEPS, Request, parse
+from ui.turns import Full, Turns
+
+MAX_FRAMES = 128  # a visitor's trajectory keeps at most so many, evenly spread: memory is bounded at any step count
+PREVIEW_SHARE = 0.05  # of the time; previews that cost more come less often
+RANDOM_SEEDS = 2**31
+PREDICTED, NOISY = "predicted picture", "noisy sample"
+WELCOME = "Press Generate: a transformer turns noise into a picture, here, step by step."
+
+
+@dataclass
+class Trajectory:
+    """What a visitor can scrub through: the frames of the last job."""
+
+    request: Request
+    frames: list[Frame] = field(default_factory=list)
+
+    def keep(self, frame: Frame) -> bool:
+        """Whether this frame belongs to the evenly spread ones that are kept; the last always does."""
+        stride = -(-frame.steps // MAX_FRAMES)
+        return frame.index % stride == 0 or frame.index == frame.steps - 1
+
+    def show(self, position: int, view: str) -> tuple[str, str]:
+        """Pictures and status line of a kept frame, counted from 1."""
+        frame = self.frames[min(max(position, 1), len(self.frames)) - 1]
+        return picture_html(self.request, frame, view), status_of(frame)
+
+
+def picture_html(request: Request, frame: Frame, view: str = PREDICTED) -> str:
+    """The figures of one frame; after the last step they are downloads with their settings inside."""
+    name = request.rung.classes[request.label] if request.rung.classes else "picture"
+    last = frame.index == frame.steps - 1
+    settings = [request.describe(i) for i in range(len(request.settings.seeds))] if last else None
+    captions = [f"{name} · seed {seed}" for seed in request.settings.seeds]
+    return figure_html(frame.x0 if view == PREDICTED else frame.x_t, captions, settings)
+
+
+def status_of(frame: Frame) -> str:
+    """One line on how far a frame is, and what it has cost."""
+    return (
+        f"**Step {frame.index + 1} of {frame.steps}** · noise level t = {frame.t} · "
+        f"{costs.gmacs(frame.macs)} GMACs · {frame.seconds:.1f} s"
+    )
+
+
+def check(ladder: Sequence[Rung], *values: Any) -> Request:
+    """`parse`, with its complaint as the page's and the API's error message."""
+    try:
+        return parse(ladder, *values)
+    except (TypeError, ValueError) as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+async def draw(turns: Turns, request: Request, session: str) -> AsyncIterator[Frame | float]:
+    """`Turns.draw` with a place taken; a full line becomes an error message."""
+    try:
+        ticket = turns.enter(session, request.rung.seconds(request.settings))
+    except Full as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    async for event in turns.draw(request, ticket):
+        yield event
+
+
+def build(ladder: Sequence[Rung], turns: Turns) -> None:
+    """Lay out the tab and wire it, inside the Blocks that is open."""
+    top = len(ladder) - 1
+    first = ladder[top]
+    with gr.Row(elem_id="explore"):
+        with gr.Column(scale=2, min_width=300):
+            model = gr.Slider(
+                0, max(top, 1), top, step=1, label="Model size", elem_id="model", interactive=top > 0,
+                info="From little to much compute a step: " + " · ".join(rung.name for rung in ladder),
+            )  # fmt: skip
+            with gr.Row():
+                label = gr.Slider(
+                    0, max(len(first.classes) - 1, 1), 0, step=1, label="Class", elem_id="class", min_width=140,
+                    info="What to draw",
+                )  # fmt: skip
+                name = gr.Dropdown(
+                    list(first.classes), value=first.classes[0], label="Class by name", elem_id="class-name",
+                    info="Type to search", filterable=True, min_width=140,
+                )  # fmt: skip
+            steps = gr.Slider(
+                1, PAGE_STEPS, 50, step=1, label="Steps", elem_id="steps",
+                info="How many times the network looks at the picture",
+            )  # fmt: skip
+            guidance = gr.Slider(
+                1, 8, first.guidance_scale, step=0.1, label="Guidance scale", elem_id="guidance",
+                info="How strongly the class pulls; above 1 every step costs two passes",
+            )  # fmt: skip
+            with gr.Row():
+                pictures = gr.Slider(
+                    1, MAX_PICTURES, 4, step=1, label="Pictures", elem_id="pictures", min_width=140,
+                )  # fmt: skip
+                sampler = gr.Dropdown(
+                    list(SAMPLERS), value="ddim", label="Sampler", elem_id="sampler", min_width=140,
+                )  # fmt: skip
+            with gr.Row():
+                seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed", min_width=140)
+                lock = gr.Checkbox(True, label="Keep this seed", elem_id="lock", min_width=140)
+            with gr.Row():
+                generate = gr.Button("Generate", variant="primary", elem_id="generate")
+                stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
+            price = gr.HTML(elem_id="price")
+        with gr.Column(scale=3, min_width=300):
+            status = gr.Markdown(WELCOME, elem_id="status")
+            canvas = gr.HTML(empty_html("Nothing drawn yet"), elem_id="canvas")
+            with gr.Row():
+                scrub = gr.Slider(
+                    1, 2, 1, step=1, label="Back through the steps", elem_id="scrub", interactive=False, scale=2,
+                    info="Nothing is computed again",
+                )  # fmt: skip
+                view = gr.Radio([PREDICTED, NOISY], value=PREDICTED, label="Show", elem_id="view", scale=1)
+    trajectory = gr.State(None, time_to_live=3600)
+
+    settings = [model, label, steps, guidance, seed, pictures, sampler]
+
+    def show_price(*values: Any) -> str:
+        try:
+            return costs.price_html(parse(ladder, *values))
+        except (TypeError, ValueError) as error:
+            return costs.complaint_html(str(error))
+
+    async def on_generate(locked: bool, shown: str, *values: Any, session: gr.Request) -> AsyncIterator[tuple]:
+        if not locked:
+            values = (*values[:4], random.randrange(RANDOM_SEEDS), *values[5:])
+        request = check(ladder, *values)
+        kept, shown_at, cost = Trajectory(request), 0.0, 0.0
+        busy = {generate: gr.update(interactive=False), stop: gr.update(interactive=True)}
+        yield busy | {seed: values[4], scrub: gr.update(interactive=False), status: "Starting …"}
+        frame = None
+        async for event in draw(turns, request, session.session_hash):
+            if isinstance(event, float):
+                yield {status: costs.waiting(turns, session.session_hash, event)}
+                continue
+            frame, now = event, time.perf_counter()
+            if kept.keep(frame):
+                kept.frames.append(frame)
+            if now - shown_at > max(0.1, cost / PREVIEW_SHARE):
+                yield {canvas: picture_html(request, frame, shown), status: status_of(frame)}
+                shown_at = time.perf_counter()
+                cost = shown_at - now
+        if frame is None:
+            yield idle() | {status: "Stopped before the first step."}
+            return
+        if kept.frames[-1] is not frame:
+            kept.frames.append(frame)
+        stopped = frame.index + 1 < frame.steps
+        yield idle() | {
+            canvas: picture_html(request, frame, shown),
+            status: ("**Stopped.** " if stopped else "") + status_of(frame),
+            scrub: gr.update(minimum=1, maximum=max(2, len(kept.frames)), value=len(kept.frames),
+                             interactive=len(kept.frames) > 1),
+            trajectory: kept,
+        }  # fmt: skip
+
+    def idle() -> dict:
+        return {generate: gr.update(interactive=True), stop: gr.update(interactive=False)}
+
+    def on_stop(session: gr.Request) -> str:
+        turns.stop(session.session_hash)
+        return "Stopping …"
+
+    def on_scrub(kept: Trajectory | None, position: float, shown: str) -> tuple[str, str]:
+        return kept.show(int(position), shown) if kept else (gr.skip(), gr.skip())
+
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    for control in settings:
+        control.change(show_price, settings, price, **quick)
+    label.input(lambda y: first.classes[int(y)], label, name, **quick)
+    name.input(lambda chosen: first.classes.index(chosen), name, label, **quick)
+    generate.click(
+        on_generate, [lock, view, *settings], [canvas, status, scrub, trajectory, seed, generate, stop],
+        concurrency_limit=None, show_progress="hidden", api_visibility="private",
+    ).failure(lambda: (gr.update(interactive=True), gr.update(interactive=False)), None, [generate, stop], **quick)  # fmt: skip
+    stop.click(on_stop, None, status, **quick)
+    for control in (scrub, view):
+        control.change(on_scrub, [trajectory, scrub, view], [canvas, status], **quick)
+    gr.on(None, show_price, settings, price, **quick)
+    build_api(ladder, turns, first)
+
+
+def build_api(ladder: Sequence[Rung], turns: Turns, first: Rung) -> None:
+    """The named endpoint: /generate(model, class_name, steps, guidance_scale, seed, pictures, sampler)."""
+    inputs = [
+        gr.Textbox(first.name, label="model", visible=False),
+        gr.Textbox(first.classes[0] if first.classes else "0", label="class", visible=False),
+        gr.JSON(50, label="steps", visible=False),
+        gr.JSON(first.guidance_scale, label="guidance_scale", visible=False),
+        gr.JSON(0, label="seed", visible=False),
+        gr.JSON(1, label="pictures", visible=False),
+        gr.Textbox("ddim", label="sampler", visible=False),
+    ]
+    outputs = [gr.Gallery(label="pictures", format="png", visible=False), gr.JSON(label="settings", visible=False)]
+
+    async def endpoint(
+        model: str, label: str, steps: Any, guidance_scale: Any, seed: Any, pictures: Any, sampler: str,
+        session: gr.Request,
+    ) -> AsyncIterator[tuple]:  # fmt: skip
+        """Draw pictures of one class; returns them as PNG files with their settings inside, and what they cost."""
+        request = check(ladder, model, label, steps, guidance_scale, seed, pictures, sampler)
+        frame = None
+        async for event in draw(turns, request, session.session_hash):
+            if isinstance(event, Frame):
+                frame = event
+                yield None, {"step": frame.index + 1, "steps": frame.steps}
+        if frame is None or frame.index + 1 < frame.steps:
+            raise gr.Error("stopped before the last step", print_exception=False)
+        described = [request.describe(i) for i in range(len(frame.x0))]
+        images = [with_settings(pixels, settings) for pixels, settings in zip(frame.x0, described, strict=True)]
+        yield images, {"pictures": described, "gmacs": frame.macs / 1e9, "seconds": frame.seconds}
+
+    gr.Button(visible=False).click(endpoint, inputs, outputs, api_name="generate", concurrency_limit=None)

@@ -1,0 +1,38 @@
+"""The page: its tabs, its looks, and how it is served."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from ui import costs, explore, pictures
+from ui.ladder import Rung
+from ui.turns import Turns
+
+TITLE = "DiT Lab"
+INTRO = """# DiT Lab
+A **diffusion transformer** turns noise into a picture, one step at a time. Give it a bigger model or more steps,
+and see what each buys, and what each costs."""
+
+# What launch() takes. No upload is expected, so 1 MB is plenty; nothing outside Gradio's own cache is served.
+SERVING: dict[str, Any] = {
+    "theme": gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"]),
+    "css": costs.CSS + pictures.CSS,
+    "max_file_size": "1mb",
+    "allowed_paths": [],
+    "enable_monitoring": False,
+    "run_history": False,
+    "ssr_mode": False,
+    "footer_links": ["api", "settings"],
+}
+
+
+def build(ladder: Sequence[Rung]) -> gr.Blocks:
+    """The whole page over a ladder of models, queue set, not yet served."""
+    turns = Turns()
+    with gr.Blocks(title=TITLE, delete_cache=(3600, 86400), analytics_enabled=False) as demo:
+        gr.Markdown(INTRO, elem_id="intro")
+        with gr.Tab("Explore"):
+            explore.build(ladder, turns)
+        demo.unload(lambda session: turns.stop(session.session_hash))
+    return demo.queue(max_size=20)

@@ -1,0 +1,91 @@
+"""One device, many visitors: who draws now, who waits, for how long, and who has been told to stop."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from dit.pipeline import Frame
+from ui.request import Request
+
+MAX_WAITING = 20
+
+
+class Full(RuntimeError):
+    """Too many are waiting already; the message says when to come back."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A place in the line."""
+
+    session: str
+    seconds: float  # how long the job is expected to take
+    started: float | None = None
+    stopped: bool = False
+
+
+@dataclass(eq=False)
+class Turns:
+    """A first-come, first-served line in front of one device. Used from the event loop alone."""
+
+    line: list[Ticket] = field(default_factory=list)
+    # One thread for the device: each further thread that computes would bring its own pool of OpenMP threads.
+    device: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device"))
+
+    def enter(self, session: str, seconds: float) -> Ticket:
+        """Take the last place. Raises Full when MAX_WAITING are there before."""
+        if len(self.line) >= MAX_WAITING:
+            raise Full(
+                f"{len(self.line)} jobs are waiting, and the line takes no more than {MAX_WAITING}; "
+                f"try again in about {self.wait_before(None):.0f} s"
+            )
+        ticket = Ticket(session, seconds)
+        self.line.append(ticket)
+        return ticket
+
+    def ahead(self, ticket: Ticket) -> int:
+        """How many jobs come before this one."""
+        return self.line.index(ticket)
+
+    def wait_before(self, ticket: Ticket | None) -> float:
+        """Expected seconds until this ticket's turn; for None, until the whole line is done."""
+        wait, now = 0.0, time.monotonic()
+        for other in self.line:
+            if other is ticket:
+                break
+            wait += other.seconds if other.started is None else max(0.0, other.seconds - (now - other.started))
+        return wait
+
+    def stop(self, session: str) -> int:
+        """Tell the jobs of one session to stop, and nobody else's; returns how many there were."""
+        own = [ticket for ticket in self.line if ticket.session == session]
+        for ticket in own:
+            ticket.stopped = True
+        return len(own)
+
+    async def draw(self, request: Request, ticket: Ticket) -> AsyncIterator[Frame | float]:
+        """Wait for the turn, then draw: yields expected seconds of waiting (float), then frames.
+
+        Ends early, within one step, when the ticket is stopped or the caller closes the iterator.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            while self.ahead(ticket) and not ticket.stopped:
+                yield self.wait_before(ticket)
+                await asyncio.sleep(0.25)
+            ticket.started = time.monotonic()
+            frames = request.rung.pipeline.stream(request.settings)
+            while not ticket.stopped:
+                step = asyncio.ensure_future(loop.run_in_executor(self.device, next, frames, None))
+                try:
+                    frame = await asyncio.shield(step)
+                except asyncio.CancelledError:
+                    await asyncio.wait([step])  # the turn is over only when the device is free
+                    raise
+                if frame is None:
+                    return
+                yield frame
+        finally:
+            self.line.remove(ticket)
