@@ -25,7 +25,7 @@ def main(app: App) -> None:
     device = app.device if app.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     ladder = open_ladder(app.weights, device)
     for rung in ladder:
-        print(f"{rung.name}: {rung.parameters / 1e6:.2f} M parameters, {rung.pipeline.macs_per_pass / 1e9:.3f} GMACs")
+        print(f"{rung.name}: {rung.parameters / 1e6:.2f} M parameters, {rung.config.tokens} tokens")
     page.build(ladder).launch(**page.SERVING)
 
 

@@ -2,9 +2,9 @@
 
 python -m benchmarks.recipe [--tmacs 3] [--only NAME ...]
 
-A trial trains with one change against the recipe until it has spent the same multiply-accumulates, then prints the
-error of its predicted x0 on pictures of another seed, at five noise levels. Errors are comparable between trials
-whatever the network predicts; they are of the averaged weights.
+A trial trains with one change against the recipe until it has spent the same multiply-accumulates, then
+prints the error of its predicted x0 on pictures of another seed, at five noise levels. Errors are comparable
+between trials whatever the network predicts; they are of the averaged weights.
 """
 
 import tempfile
@@ -62,7 +62,9 @@ def main(tmacs: float = 3.0, only: tuple[str, ...] = ()) -> None:
         tmacs: forward multiply-accumulates a trial may spend, in 1e12.
         only: names of trials; all if empty.
     """
-    base = replace(RECIPES["solids"], num_pictures=20_000, compile=False, sample_every=10**9, checkpoint_every=10**9)
+    base = replace(
+        RECIPES["solids"], num_pictures=20_000, compile=False, sample_every=10**9, checkpoint_every=10**9
+    )
     print(f"{'trial':<12} {'pictures':>9} {'seconds':>8}  x0 error at t = {TIMESTEPS}", flush=True)
     for name in only or TRIALS:
         config = replace(base, **TRIALS[name])

@@ -25,14 +25,22 @@ class ModelConfig:
     in_channels: int = 4  # 4 for the SD autoencoder's latents, 3 for RGB, 1 for grey
     mlp_ratio: float = 4.0
     num_classes: int = 1000  # 0 makes an unconditional model; also the id of the null class
-    class_dropout_prob: float = 0.1  # share of labels replaced by the null class in training; 0: no null class
+    class_dropout_prob: float = 0.1  # share of labels replaced by the null class in training; 0: has none
     learn_sigma: bool = True  # the output carries variance channels after the noise channels
     backbone: str = "dit"
     conditioning: str = "adaln-zero"
-    prediction: str = "epsilon"  # what the first C output channels are: the noise (the paper), or v (2202.00512)
+    prediction: str = "epsilon"  # what the first C channels are: the noise (the paper) or v (2202.00512)
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "depth", "num_heads", "patch_size", "input_size", "in_channels", "num_classes"):
+        for name in (
+            "hidden_size",
+            "depth",
+            "num_heads",
+            "patch_size",
+            "input_size",
+            "in_channels",
+            "num_classes",
+        ):
             value, least = getattr(self, name), 0 if name == "num_classes" else 1
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"{name} must be a whole number, not {value!r}")
@@ -44,14 +52,18 @@ class ModelConfig:
                 "change one so that every head gets the same width"
             )
         if self.hidden_size % 4:
-            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of 4, as the 2-D position table needs")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of 4, as the 2-D position table needs"
+            )
         if self.input_size % self.patch_size:
             raise ValueError(
                 f"input_size {self.input_size} is not a multiple of patch_size {self.patch_size}; "
                 "choose a patch that divides the side"
             )
         if not 0.0 <= self.class_dropout_prob < 1.0:
-            raise ValueError(f"class_dropout_prob is {self.class_dropout_prob}; it must be at least 0 and below 1")
+            raise ValueError(
+                f"class_dropout_prob is {self.class_dropout_prob}; it must be at least 0 and below 1"
+            )
         if not self.mlp_ratio > 0:
             raise ValueError(f"mlp_ratio is {self.mlp_ratio}; it must be positive")
         for name, allowed in (

@@ -1,4 +1,4 @@
-"""The forward process and the training loss of DiT: ADM's, with a linear schedule and learned-range variance."""
+"""The forward process and the training loss of DiT: ADM's, linear schedule, learned-range variance."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ NUM_TIMESTEPS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Noise levels of a (possibly respaced) discrete diffusion process; every table is (n,) float64 on the CPU."""
+    """Noise levels of a (possibly respaced) discrete process; every table is (n,) float64 on the CPU."""
 
     alpha_bar: Tensor  # cumulative product of 1 - beta, Ho et al. 2020
 
@@ -48,10 +48,10 @@ def linear_schedule() -> Schedule:
 
 
 def timesteps(n: int) -> Tensor:
-    """The n of the 1000 timesteps that a respaced process visits, ascending, (n,) int64: round(i * 999 / (n - 1)).
+    """The n of 1000 timesteps that a respaced process visits, ascending, (n,): round(i * 999 / (n - 1)).
 
-    Nichol & Dhariwal 2021; rounding is to the even, as in the authors' code. n = 1 gives [999], the noisiest one (the
-    authors' code gives [0], from which no picture can be drawn).
+    Nichol & Dhariwal 2021; rounding is to the even, as in the authors' code. n = 1 gives [999], the noisiest
+    one (the authors' code gives [0], from which no picture can be drawn).
 
     Raises:
         ValueError: n is outside 1..1000.
@@ -121,7 +121,7 @@ def _gaussian_kl(mean1: Tensor, logvar1: Tensor, mean2: Tensor, logvar2: Tensor)
 
 
 def _discretised_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """log-likelihood of x as an 8-bit pixel in [-1, 1], in nats. ADM applies it to latents as well, and so do we."""
+    """log-likelihood, in nats, of x as an 8-bit pixel in [-1, 1]. ADM applies it to latents too; so do we."""
 
     def cdf(z: Tensor) -> Tensor:  # the tanh approximation of the normal's
         return 0.5 * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3)))
@@ -134,7 +134,7 @@ def _discretised_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Ten
 
 
 def variational_bound(x0: Tensor, x_t: Tensor, t: Tensor, x0_hat: Tensor, logits: Tensor) -> Tensor:
-    """One term of the variational bound, mean over elements, in bits -> (N,). Nichol & Dhariwal 2021, Eq. 12-14.
+    """One term of the variational bound, element mean, in bits: (N,). Nichol & Dhariwal 2021, Eq. 12-14.
 
     Not multiplied by the number of timesteps: the authors leave that rescaling off.
     """
@@ -153,8 +153,8 @@ def training_losses(
 ) -> dict[str, Tensor]:
     """Loss of each picture: `mse`, `vb` (with learned variance) and their sum `loss`, all (N,).
 
-    x0: (N, C, H, W). t: (N,) int64 in 0..999. y: (N,) labels. noise: like x0, drawn if None. The bound trains the
-    variance alone: the noise prediction is detached inside it (Nichol & Dhariwal 2021, section 3.1).
+    x0: (N, C, H, W). t: (N,) int64 in 0..999. y: (N,) labels. noise: like x0, drawn if None. The bound trains
+    the variance alone: the noise prediction is detached inside it (Nichol & Dhariwal 2021, section 3.1).
     """
     noise = torch.randn_like(x0) if noise is None else noise
     x_t = q_sample(x0, t, noise)

@@ -1,4 +1,4 @@
-"""DiT, Peebles & Xie 2023 (2212.09748): a vision transformer that predicts the noise in a latent or a picture."""
+"""DiT, Peebles & Xie 2023 (2212.09748): a transformer that predicts the noise in a latent or a picture."""
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,9 @@ class AdaLNZeroBlock(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x: (N, T, D) tokens. c: (N, D) conditioning."""
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(c).unsqueeze(1).chunk(6, dim=-1)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (
+            self.adaLN_modulation(c).unsqueeze(1).chunk(6, dim=-1)
+        )
         norm = x.shape[-1:]
         x = torch.addcmul(
             x, gate_a, self.attn(modulate(F.layer_norm(x, norm, eps=LAYER_NORM_EPS), shift_a, scale_a))
@@ -74,13 +76,15 @@ class DiT(nn.Module):
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Predict the noise, and the variance logits after it.
 
-        x: (N, C, H, W). t: (N,) raw timestep 0..999. y: (N,) labels, `num_classes` being the null class; None for
-        an unconditional model. Returns (N, 2C, H, W), or (N, C, H, W) without `learn_sigma`.
+        x: (N, C, H, W). t: (N,) raw timestep 0..999. y: (N,) labels, `num_classes` being the null class; None
+        for an unconditional model. Returns (N, 2C, H, W), or (N, C, H, W) without `learn_sigma`.
         """
         c = self.t_embedder(t)
         if self.config.num_classes:
             if y is None:
-                raise ValueError(f"this model has {self.config.num_classes} classes: give y, a label for each picture")
+                raise ValueError(
+                    f"this model has {self.config.num_classes} classes: give y, a label for each picture"
+                )
             c = c + self.y_embedder(y)
         tokens = self.x_embedder(x) + self.pos_embed
         for block in self.blocks:

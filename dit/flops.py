@@ -6,8 +6,8 @@ from dit.config import ModelConfig
 def macs(config: ModelConfig) -> int:
     """Multiply-accumulates of one forward pass of one picture; 1 MAC = 2 FLOPs.
 
-    Counts every matrix product, attention's two included, as the paper's Table 4 does; norms and activations are left
-    out. Equals half of what torch.utils.flop_counter.FlopCounterMode prints.
+    Counts every matrix product, attention's two included, as the paper's Table 4 does; norms and activations
+    are left out. Equals half of what torch.utils.flop_counter.FlopCounterMode prints.
     """
     T, D, p = config.tokens, config.hidden_size, config.patch_size
     patchify = T * config.in_channels * p**2 * D

@@ -17,14 +17,15 @@ def constant(scale: float, t: int) -> float:
 
 
 def power_cosine(scale: float, t: int, power: float = 4.0) -> float:
-    """Guidance that grows from 1 at pure noise to `scale` at the data (MDT, 2303.14389; DiffiT uses power 4)."""
+    """Guidance growing from 1 at pure noise to `scale` at the data (MDT, 2303.14389; DiffiT: power 4)."""
     return 1 + (scale - 1) * 0.5 * (1 - math.cos(math.pi * (1 - t / NUM_TIMESTEPS) ** power))
 
 
 class Guided:
-    """A denoiser for the samplers: (x_t, t) -> noise of the asked-for classes, pushed away from the null class.
+    """A denoiser for the samplers: (x_t, t) -> noise of the given classes, pushed away from the null class.
 
-    Where the scale at t is 1, or t lies outside the interval, the null class is not evaluated: one pass, not two.
+    Where the scale at t is 1, or t lies outside the interval, the null class is not evaluated: one pass, not
+    two.
     """
 
     def __init__(
@@ -39,8 +40,8 @@ class Guided:
     ) -> None:
         """model: as `dit.build` makes. y: (N,) labels, None for an unconditional model.
 
-        channels: how many channels, from the first, are guided; the rest and the variance keep the conditional
-        prediction. None guides all; 3 is what the DiT authors do with their four latent channels.
+        channels: how many channels, from the first, are guided; the rest and the variance keep the
+        conditional prediction. None guides all; 3 is what the DiT authors do with their four latent channels.
         interval: first and last guided timestep, both included (Kynkaanniemi et al. 2024, 2404.07724).
 
         Raises:
@@ -48,21 +49,28 @@ class Guided:
         """
         config = model.config
         if not math.isfinite(scale) or scale < 0:
-            raise ValueError(f"guidance_scale is {scale}; it must be a finite number, 0 or more (1 means no guidance)")
+            raise ValueError(
+                f"guidance_scale is {scale}; it must be a finite number, 0 or more (1 means no guidance)"
+            )
         if scale != 1.0 and not config.has_null_class:
             raise ValueError(
                 f"guidance_scale is {scale}, but this model has no null class to guide away from "
                 f"(num_classes {config.num_classes}, class_dropout_prob {config.class_dropout_prob}); use 1"
             )
         if (y is None) != (config.num_classes == 0):
-            raise ValueError(f"this model has {config.num_classes} classes; give labels if and only if it has any")
+            raise ValueError(
+                f"this model has {config.num_classes} classes; give labels if and only if it has any"
+            )
         if y is not None and not bool(((y >= 0) & (y <= config.num_classes)).all()):
-            raise ValueError(f"labels {y.tolist()} must lie in 0..{config.num_classes} ({config.num_classes}: no class)")
+            raise ValueError(
+                f"labels {y.tolist()} must lie in 0..{config.num_classes} ({config.num_classes}: no class)"
+            )
         if channels is not None and not 1 <= channels <= config.in_channels:
             raise ValueError(f"guided channels is {channels}; this model has 1 to {config.in_channels}")
         if not 0 <= interval[0] <= interval[1] < NUM_TIMESTEPS:
             raise ValueError(
-                f"guidance interval is {interval}; give first and last timestep, ascending, in 0..{NUM_TIMESTEPS - 1}"
+                f"guidance interval is {interval}; give first and last timestep, ascending, "
+                f"in 0..{NUM_TIMESTEPS - 1}"
             )
         self.model, self.y, self.scale = model, y, float(scale)
         self.channels = config.in_channels if channels is None else channels

@@ -67,7 +67,7 @@ class TimestepEmbedder(nn.Module):
 
     @classmethod
     def sinusoids(cls, t: Tensor) -> Tensor:
-        """t: (N,) in 0..999 -> (N, 256) float32, cosines first (the DiT authors' order, not the usual one)."""
+        """t: (N,) in 0..999 -> (N, 256) float32, cosines first: the DiT authors' order."""
         steps = torch.arange(cls.FREQUENCIES, dtype=torch.float32, device=t.device)
         angles = t.float()[:, None] * torch.exp(-math.log(10000.0) * steps / cls.FREQUENCIES)
         return torch.cat([angles.cos(), angles.sin()], dim=-1)

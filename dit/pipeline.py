@@ -51,7 +51,9 @@ class SampleSettings:
         if self.sampler not in samplers.SAMPLERS:
             raise ValueError(f"sampler is {self.sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}")
         if self.eta and self.sampler != "ddim":
-            raise ValueError(f"eta is {self.eta}, but only the ddim sampler has an eta; use 0 with {self.sampler}")
+            raise ValueError(
+                f"eta is {self.eta}, but only the ddim sampler has an eta; use 0 with {self.sampler}"
+            )
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Pipeline:
         """Raises ValueError for a model whose output is neither grey (1 channel) nor RGB (3)."""
         if model.config.in_channels not in (1, 3):
             raise ValueError(
-                f"this model draws {model.config.in_channels} channels, and only 1 (grey) or 3 (RGB) are pictures; "
+                f"this model draws {model.config.in_channels} channels; only 1 (grey) or 3 (RGB) are pictures, "
                 "latents need an autoencoder"
             )
         self.device = torch.device(device)
@@ -110,10 +112,8 @@ class Pipeline:
 
     def generate(self, settings: SampleSettings) -> Frame:
         """The last frame of `stream`."""
-        frame = None
-        for frame in self.stream(settings):
-            pass
-        return frame
+        *_, last = self.stream(settings)
+        return last
 
     def _frames(self, settings: SampleSettings, denoiser: Guided) -> Iterator[Frame]:
         config = self.model.config
@@ -123,7 +123,9 @@ class Pipeline:
         def noise(_: int = 0) -> Tensor:
             return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
 
-        extra = {"ddim": {"eta": settings.eta, "noise": noise}, "ddpm": {"noise": noise}}.get(settings.sampler, {})
+        extra = {"ddim": {"eta": settings.eta, "noise": noise}, "ddpm": {"noise": noise}}.get(
+            settings.sampler, {}
+        )
         spent, seconds, steps = 0, 0.0, settings.steps
         started = time.perf_counter()
         walk = samplers.SAMPLERS[settings.sampler](
@@ -164,12 +166,15 @@ def measure_speed(pipeline: Pipeline, batches: tuple[int, int] = (2, 16), repeat
     """Time forward passes at two batch sizes, the fastest of a few repeats each, and fit `Speed` to them."""
     config, fastest = pipeline.model.config, []
     for batch in batches:
-        x = torch.zeros(batch, config.in_channels, config.input_size, config.input_size, device=pipeline.device)
+        x = torch.zeros(
+            batch, config.in_channels, config.input_size, config.input_size, device=pipeline.device
+        )
         t = torch.zeros(batch, dtype=torch.long, device=pipeline.device)
         times = []
         for _ in range(repeats + 1):  # the first warms up
             started = time.perf_counter()
-            pipeline.model(x, t, t if config.num_classes else None).sum().item()  # .item() waits for the device
+            output = pipeline.model(x, t, t if config.num_classes else None)
+            output.sum().item()  # waits for the device
             times.append(time.perf_counter() - started)
         fastest.append(min(times[1:]))
     per_picture = max(0.0, (fastest[1] - fastest[0]) / (batches[1] - batches[0]))

@@ -1,8 +1,9 @@
 """Samplers: generators that walk from noise to data, one network call a step.
 
-They import no model. A denoiser is any callable (x_t (N, C, H, W), t (N,) int64 on the CPU) -> (N, C, H, W) the noise
-in x_t, or (N, 2C, H, W) with variance logits after it. `alpha_bar` is the whole (1000,) float64 table of the training
-process and `timesteps` the ascending subset to visit; coefficients are computed in float64 and applied as numbers.
+They import no model. A denoiser is any callable (x_t (N, C, H, W), t (N,) int64 on the CPU) -> (N, C, H, W)
+the noise in x_t, or (N, 2C, H, W) with variance logits after it. `alpha_bar` is the whole (1000,) float64
+table of the training process and `timesteps` the ascending subset to visit; coefficients are computed in
+float64 and applied as numbers.
 """
 
 import math
@@ -30,7 +31,9 @@ class Step:
 
 def _check(alpha_bar: Tensor, timesteps: Tensor) -> None:
     if timesteps.ndim != 1 or not len(timesteps) or (timesteps.diff() <= 0).any():
-        raise ValueError("timesteps must be a non-empty 1-D tensor in strictly ascending order; see diffusion.timesteps")
+        raise ValueError(
+            "timesteps must be a non-empty 1-D tensor in strictly ascending order; see diffusion.timesteps"
+        )
     if timesteps[0] < 0 or timesteps[-1] >= len(alpha_bar):
         raise ValueError(
             f"timesteps run from {int(timesteps[0])} to {int(timesteps[-1])}; "
@@ -49,8 +52,8 @@ def ddpm(
 ) -> Iterator[Step]:
     """Ancestral sampling, Ho et al. 2020, Alg. 2, respaced as in Nichol & Dhariwal 2021, section 4.
 
-    x: (N, C, H, W) standard normal. The variance is the learned one where the denoiser gives logits, else beta (the
-    authors' "fixed large"). x0 is not clipped. The last step adds no noise.
+    x: (N, C, H, W) standard normal. The variance is the learned one where the denoiser gives logits, else
+    beta (the authors' "fixed large"). x0 is not clipped. The last step adds no noise.
     """
     _check(alpha_bar, timesteps)
     schedule = Schedule(alpha_bar[timesteps])
@@ -66,7 +69,9 @@ def ddpm(
             if logits is None:
                 deviation = math.exp(0.5 * float(log_fixed[i]))
             else:
-                deviation = torch.exp(0.5 * learned_log_variance(logits, float(log_min[i]), float(log_beta[i])))
+                deviation = torch.exp(
+                    0.5 * learned_log_variance(logits, float(log_min[i]), float(log_beta[i]))
+                )
             x = x + deviation * (noise(index) if noise else torch.randn_like(x))
         yield Step(index, t, x, x0)
 
@@ -104,8 +109,8 @@ def ddim(
 def dpm_solver(denoise: Denoiser, x: Tensor, alpha_bar: Tensor, timesteps: Tensor) -> Iterator[Step]:
     """DPM-Solver++(2M), Lu et al. 2022 (2211.01095), Alg. 2: second order, deterministic, one call a step.
 
-    x: (N, C, H, W) standard normal. The first step has no history and is first-order; the last lands on sigma = 0,
-    where lambda is infinite and the update is the predicted x0 itself.
+    x: (N, C, H, W) standard normal. The first step has no history and is first-order; the last lands on sigma
+    = 0, where lambda is infinite and the update is the predicted x0 itself.
     """
     _check(alpha_bar, timesteps)
     alphas = alpha_bar[timesteps].sqrt().tolist()

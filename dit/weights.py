@@ -1,4 +1,4 @@
-"""Weights files that explain themselves: safetensors, with the config and the provenance in the metadata."""
+"""Weights files that explain themselves: safetensors with config and provenance in the metadata."""
 
 import json
 import os
@@ -20,11 +20,11 @@ FORMAT = "dit-lab/1"
 
 
 class WeightsError(ValueError):
-    """A weights file that cannot be used; the message names the file, what was expected and what was found."""
+    """A weights file that cannot be used; the message names it, what was expected and what was found."""
 
 
 def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write(temporary)` beside `path`, then rename over it: a reader sees the old file or the new, whole."""
+    """Call `write(temporary)` beside `path`, then rename over it: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -35,7 +35,7 @@ def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; a weights file is as readable as any other
+        temporary.chmod(0o666 & ~umask)  # mkstemp made it private
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -51,7 +51,9 @@ def save(
 
     provenance: JSON values: dataset, recipe, images seen, commit, class names, measured results.
     """
-    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()
+    }
     metadata = {
         "format": FORMAT,
         "config": json.dumps(model.config.to_dict()),
@@ -92,7 +94,7 @@ def describe(source: Path | str) -> tuple[ModelConfig, dict[str, Any]]:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are not one "
+            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are not "
             f"({error}); copy or download it again"
         ) from error
     if metadata.get("format") != FORMAT:
@@ -101,9 +103,10 @@ def describe(source: Path | str) -> tuple[ModelConfig, dict[str, Any]]:
             f"found format {metadata.get('format')!r}; save it with dit.weights.save"
         )
     try:
-        return ModelConfig.from_dict(json.loads(metadata["config"])), json.loads(metadata.get("provenance", "{}"))
+        config = ModelConfig.from_dict(json.loads(metadata["config"]))
+        return config, json.loads(metadata.get("provenance", "{}"))
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: expected a model config in the metadata, found a broken one: {error}") from error
+        raise WeightsError(f"{path}: expected a model config inside, found a broken one: {error}") from error
 
 
 def load(source: Path | str, device: torch.device | str = "cpu") -> DiT:
@@ -126,7 +129,9 @@ def load(source: Path | str, device: torch.device | str = "cpu") -> DiT:
                 raise WeightsError(f"{path}: its tensors are not those of its config: {problems}")
             state = {name: file.get_tensor(name).to(device, torch.float32) for name in expected}
     except SafetensorError as error:
-        raise WeightsError(f"{path}: expected readable tensors, found {error}; copy or download it again") from error
+        raise WeightsError(
+            f"{path}: expected readable tensors, found {error}; copy or download it again"
+        ) from error
     model.load_state_dict(state, strict=True, assign=True)
     model.pos_embed.requires_grad_(False)
     model.provenance = provenance

@@ -37,7 +37,10 @@ def main(arguments: list[str]) -> int:
     try:
         run = parse(arguments)
         hardware = select(run.device, run.config.precision)
-        print(f"{run.config.model} on {run.config.data}, {hardware.describe()}, in {run.run_dir}", file=sys.stderr)
+        print(
+            f"{run.config.model} on {run.config.data}, {hardware.describe()}, in {run.run_dir}",
+            file=sys.stderr,
+        )
         weights = train(run.config, run.run_dir, hardware)
     except (ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -13,8 +13,8 @@ from dit.weights import atomic_write
 class Ema:
     """Exponential moving average of the weights, as a second model.
 
-    The decay rises as (1 + step) / (10 + step) up to its ceiling, so that a short run averages its last tenth and not
-    its random start.
+    The decay rises as (1 + step) / (10 + step) up to its ceiling, so that a short run averages its last tenth
+    and not its random start.
     """
 
     def __init__(self, average: nn.Module, ceiling: float) -> None:
@@ -74,7 +74,7 @@ def checkpoints(run_dir: Path) -> list[Path]:
 
 
 def truncate_metrics(run_dir: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl that lie beyond a step (and a half-written last one): they will come again."""
+    """Drop the lines of metrics.jsonl beyond a step, and a half-written last one: they will come again."""
     path = run_dir / "metrics.jsonl"
     if not path.exists():
         return

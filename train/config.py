@@ -61,7 +61,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise ValueError(f"model is {self.model!r}; choose one of {', '.join(MODELS)}")
-        at_least = dict.fromkeys(("total_steps", "batch_size", "log_every", "sample_every", "checkpoint_every"), 1)
+        at_least = dict.fromkeys(
+            ("total_steps", "batch_size", "log_every", "sample_every", "checkpoint_every"), 1
+        )
         at_least |= {"keep_checkpoints": 1, "num_pictures": self.batch_size, "image_size": 8, "seed": 0}
         at_least |= {"lr_warmup_steps": 0, "lr_decay_steps": 0, "weight_decay": 0, "grad_clip": 0}
         for name, least in at_least.items():
@@ -74,10 +76,12 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         patch = MODELS[self.model].patch_size
         if self.image_size % patch:
-            raise ValueError(f"image_size {self.image_size} is not a multiple of {patch}, the patch of {self.model}")
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of {patch}, the patch of {self.model}"
+            )
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of optimizer step 0, 1, ...: warm-up, plateau, linear decay (0 would follow the last)."""
+        """Learning rate of optimizer step 0, 1, ...: warm-up, plateau, linear decay."""
         rise = (step + 1) / self.lr_warmup_steps if step < self.lr_warmup_steps else 1.0
         left = self.total_steps - step
         fall = left / self.lr_decay_steps if left < self.lr_decay_steps else 1.0
@@ -85,7 +89,14 @@ class TrainConfig:
 
 
 # What may change between a run and its continuation without making it another run.
-RESUMABLE = {"total_steps", "lr_decay_steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints"}
+RESUMABLE = {
+    "total_steps",
+    "lr_decay_steps",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+}
 
 RECIPES: dict[str, TrainConfig] = {
     "solids": TrainConfig(
@@ -113,4 +124,3 @@ RECIPES: dict[str, TrainConfig] = {
         checkpoint_every=20,
     ),
 }
-

@@ -1,4 +1,4 @@
-"""Training pictures: drawn once into a cache, then read in an order that is a function of seed and step alone."""
+"""Training pictures: drawn once into a cache, read in an order that is a function of seed and step."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,6 @@ def solids_cache(num_pictures: int, side: int, seed: int) -> np.ndarray:
 
     Drawn in one go on first use, with a progress bar, and renamed into place when whole.
     """
-
     path = cache_dir() / f"solids-v{solids.VERSION}-{side}px-seed{seed}-{num_pictures}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +55,7 @@ class SolidsData:
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def indices(self, step: int) -> np.ndarray:
-        """Which pictures step 0, 1, ... sees, (batch_size,): each once an epoch, in a new order every epoch."""
+        """Which pictures step 0, 1, ... sees, (batch_size,): each once an epoch, in an order of its own."""
         per_epoch = len(self.pictures) // self.batch_size
         epoch, position = divmod(step, per_epoch)
         if epoch != self._epoch:

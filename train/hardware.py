@@ -30,18 +30,22 @@ class Hardware:
 def select(device: str = "auto", precision: str = "auto") -> Hardware:
     """The hardware to train on.
 
-    device: auto (a CUDA GPU if there is one, then Apple's, else the CPU; the choice is printed at the start), or a
-    device by name, which must be there.
+    device: auto (a CUDA GPU if there is one, then Apple's, else the CPU; the choice is printed at the start),
+    or a device by name, which must be there.
 
     Raises:
         ValueError: no such device on this machine.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = (
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     try:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {device!r} cannot be used here ({error}); --device auto takes what there is") from error
+        raise ValueError(
+            f"device {device!r} cannot be used here ({error}); --device auto takes what there is"
+        ) from error
     has_bf16 = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return Hardware(chosen, precision == "bf16" or (precision == "auto" and has_bf16))

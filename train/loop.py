@@ -4,7 +4,7 @@ import copy
 import json
 import subprocess
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,9 @@ def claim(run_dir: Path, config: TrainConfig) -> None:
         before = json.loads(path.read_text())
         changed = {k: v for k, v in asdict(config).items() if k not in RESUMABLE and before.get(k) != v}
         if changed:
-            difference = ", ".join(f"{name} was {before.get(name)!r}, now {value!r}" for name, value in changed.items())
+            difference = ", ".join(
+                f"{name} was {before.get(name)!r}, now {value!r}" for name, value in changed.items()
+            )
             raise ValueError(
                 f"{run_dir} holds another run: {difference}; continue it with its own settings, "
                 "or give a new folder with --run-dir"
@@ -102,21 +104,27 @@ class Recorder:
     def __init__(
         self, config: TrainConfig, run_dir: Path, hardware: Hardware, state: TrainState, data: SolidsData
     ) -> None:
-        self.config, self.run_dir, self.hardware, self.state, self.data = config, run_dir, hardware, state, data
+        self.config, self.run_dir, self.hardware = config, run_dir, hardware
+        self.state, self.data = state, data
         self.pending: list[dict[str, torch.Tensor]] = []
         self.since = time.perf_counter()
 
     def step(self, losses: dict[str, torch.Tensor], bar: tqdm) -> None:
         """Note one optimizer step, and do what is due after it."""
         config, step = self.config, self.state.step
-        self.pending.append({name: loss.detach().mean() for name, loss in losses.items()})  # no .item(): it stalls
+        # Means stay tensors until they are needed: fetching each one would stall an accelerator.
+        self.pending.append({name: loss.detach().mean() for name, loss in losses.items()})
         last = step == config.total_steps
-        if last or any(step % every == 0 for every in (config.log_every, config.checkpoint_every, config.sample_every)):
-            self.flush(bar, write=last or step % config.log_every == 0)
-        if last or step % config.checkpoint_every == 0:
+        log, checkpoint, sample = (
+            last or step % every == 0
+            for every in (config.log_every, config.checkpoint_every, config.sample_every)
+        )
+        if log or checkpoint:
+            self.flush(bar, write=log)
+        if checkpoint:
             self.state.save(self.run_dir, config.keep_checkpoints)
             self.save_weights()
-        if last or step % config.sample_every == 0:
+        if sample:
             self.sample()
 
     def flush(self, bar: tqdm, write: bool) -> None:
@@ -127,9 +135,9 @@ class Recorder:
             if not all(torch.isfinite(torch.tensor(list(row.values())))):
                 good = checkpoints(self.run_dir)
                 raise FloatingPointError(
-                    f"loss is {row['loss']} at step {step} (batch of seed {self.config.seed}, step {step - 1}: pictures "
+                    f"loss is {row['loss']} at step {step} (its batch: seed {self.config.seed}, pictures "
                     f"{self.data.indices(step - 1)[:8].tolist()} ...); last good checkpoint: "
-                    f"{good[-1] if good else 'none yet'}. Lower --lr or set --grad-clip 1, with a new --run-dir"
+                    f"{good[-1] if good else 'none yet'}; lower --lr or set --grad-clip 1, in a new --run-dir"
                 )
         if not write or not rows:
             return

@@ -8,7 +8,7 @@ from ui.turns import Turns
 CSS = """
 .dl-price { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 8px; }
 .dl-price div { border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 6px 10px; }
-.dl-price b { display: block; font-size: 18px; font-variant-numeric: tabular-nums; color: var(--body-text-color); }
+.dl-price b { display: block; font-size: 18px; font-variant-numeric: tabular-nums; }
 .dl-price span, .dl-price + p { font-size: 12px; color: var(--body-text-color-subdued); }
 .dl-price + p { margin: 8px 2px 0; }
 """
@@ -21,7 +21,7 @@ def gmacs(macs: int) -> str:
 
 
 def price_html(request: Request) -> str:
-    """Parameters, GMACs a pass, GMACs a picture, expected seconds; and what multiplies to what, in a sentence."""
+    """Parameters, GMACs a pass, GMACs a picture, expected seconds; then a sentence that ties them."""
     rung, settings = request.rung, request.settings
     passes, count = rung.pipeline.passes(settings), len(settings.seeds)
     macs = rung.pipeline.macs_per_pass
@@ -35,7 +35,8 @@ def price_html(request: Request) -> str:
         f'<div title="{html.escape(tip, quote=True)}"><b>{value}</b><span>{title}</span></div>'
         for title, value, tip in cells
     )
-    per_step = "2 passes a step, one with and one without the class" if passes > settings.steps else "1 pass a step"
+    guided = passes > settings.steps
+    per_step = "2 passes a step, one with and one without the class" if guided else "1 pass a step"
     return (
         f'<div class="dl-price">{grid}</div><p>{html.escape(rung.name)}: {settings.steps} steps, {per_step}, '
         f"make {passes} passes a picture. 1 MAC = 2 FLOPs.</p>"

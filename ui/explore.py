@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import gradio as gr
@@ -16,7 +16,7 @@ from ui.pictures import empty_html, figure_html, with_settings
 from ui.request import MAX_PICTURES, PAGE_STEPS, Request, parse
 from ui.turns import Full, Turns
 
-MAX_FRAMES = 128  # a visitor's trajectory keeps at most so many, evenly spread: memory is bounded at any step count
+MAX_FRAMES = 128  # that a visitor's trajectory keeps, evenly spread: memory is bounded at any step count
 PREVIEW_SHARE = 0.05  # of the time; previews that cost more come less often
 RANDOM_SEEDS = 2**31
 PREDICTED, NOISY = "predicted picture", "noisy sample"
@@ -29,16 +29,43 @@ class Trajectory:
 
     request: Request
     frames: list[Frame] = field(default_factory=list)
+    last: Frame | None = None
 
-    def keep(self, frame: Frame) -> bool:
-        """Whether this frame belongs to the evenly spread ones that are kept; the last always does."""
-        stride = -(-frame.steps // MAX_FRAMES)
-        return frame.index % stride == 0 or frame.index == frame.steps - 1
+    def add(self, frame: Frame) -> None:
+        """Keep a frame if it is one of the evenly spread ones."""
+        self.last = frame
+        if frame.index % -(-frame.steps // MAX_FRAMES) == 0:
+            self.frames.append(frame)
+
+    def close(self) -> Frame:
+        """Make sure that the last frame is kept, and return it."""
+        if self.frames[-1] is not self.last:
+            self.frames.append(self.last)
+        return self.last
 
     def show(self, position: int, view: str) -> tuple[str, str]:
         """Pictures and status line of a kept frame, counted from 1."""
         frame = self.frames[min(max(position, 1), len(self.frames)) - 1]
         return picture_html(self.request, frame, view), status_of(frame)
+
+
+@dataclass
+class Pace:
+    """When the next preview is due: often, but previews never take more than their share of the time."""
+
+    asked: float = 0.0
+    last: float = 0.0
+    cost: float = 0.0  # seconds that the last preview took, from making it to the next frame
+
+    def due(self) -> bool:
+        """Whether a preview may be sent now."""
+        self.asked = time.perf_counter()
+        return self.asked - self.last > max(0.1, self.cost / PREVIEW_SHARE)
+
+    def shown(self) -> None:
+        """Note that one has been."""
+        self.last = time.perf_counter()
+        self.cost = self.last - self.asked
 
 
 def picture_html(request: Request, frame: Frame, view: str = PREDICTED) -> str:
@@ -76,43 +103,62 @@ async def draw(turns: Turns, request: Request, session: str) -> AsyncIterator[Fr
         yield event
 
 
+@dataclass(frozen=True)
+class Controls:
+    """The widgets whose values decide a picture, in the order in which `parse` takes them."""
+
+    model: gr.Slider
+    label: gr.Slider
+    steps: gr.Slider
+    guidance: gr.Slider
+    seed: gr.Number
+    pictures: gr.Slider
+    sampler: gr.Dropdown
+
+    def inputs(self) -> list[gr.components.Component]:
+        """All of them, in order."""
+        return [getattr(self, item.name) for item in fields(self)]
+
+
+def build_controls(ladder: Sequence[Rung]) -> tuple[Controls, gr.Dropdown, gr.Checkbox]:
+    """The left column; also the class list by name and the lock of the seed."""
+    top, first = len(ladder) - 1, ladder[-1]
+    names = list(first.classes)
+    model = gr.Slider(
+        0, max(top, 1), top, step=1, label="Model size", interactive=top > 0, elem_id="model",
+        info="Compute a step, from little to much: " + " · ".join(rung.name for rung in ladder),
+    )  # fmt: skip
+    with gr.Row():
+        label = gr.Slider(
+            0, max(len(names) - 1, 1), 0, step=1, label="Class", info="What to draw", elem_id="class",
+            min_width=140,
+        )  # fmt: skip
+        name = gr.Dropdown(
+            names, value=names[0] if names else None, label="Class by name", info="Type to search",
+            filterable=True, elem_id="class-name", min_width=140,
+        )  # fmt: skip
+    steps = gr.Slider(
+        1, PAGE_STEPS, 50, step=1, label="Steps", elem_id="steps",
+        info="How many times the network looks at the picture",
+    )  # fmt: skip
+    guidance = gr.Slider(
+        1, 8, first.guidance_scale, step=0.1, label="Guidance scale", elem_id="guidance",
+        info="How strongly the class pulls; above 1, each step costs two passes",
+    )  # fmt: skip
+    with gr.Row():
+        pictures = gr.Slider(1, MAX_PICTURES, 4, step=1, label="Pictures", elem_id="pictures", min_width=140)
+        sampler = gr.Dropdown(list(SAMPLERS), value="ddim", label="Sampler", elem_id="sampler", min_width=140)
+    with gr.Row():
+        seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed", min_width=140)
+        lock = gr.Checkbox(True, label="Keep this seed", elem_id="lock", min_width=140)
+    return Controls(model, label, steps, guidance, seed, pictures, sampler), name, lock
+
+
 def build(ladder: Sequence[Rung], turns: Turns) -> None:
     """Lay out the tab and wire it, inside the Blocks that is open."""
-    top = len(ladder) - 1
-    first = ladder[top]
     with gr.Row(elem_id="explore"):
         with gr.Column(scale=2, min_width=300):
-            model = gr.Slider(
-                0, max(top, 1), top, step=1, label="Model size", elem_id="model", interactive=top > 0,
-                info="From little to much compute a step: " + " · ".join(rung.name for rung in ladder),
-            )  # fmt: skip
-            with gr.Row():
-                label = gr.Slider(
-                    0, max(len(first.classes) - 1, 1), 0, step=1, label="Class", elem_id="class", min_width=140,
-                    info="What to draw",
-                )  # fmt: skip
-                name = gr.Dropdown(
-                    list(first.classes), value=first.classes[0], label="Class by name", elem_id="class-name",
-                    info="Type to search", filterable=True, min_width=140,
-                )  # fmt: skip
-            steps = gr.Slider(
-                1, PAGE_STEPS, 50, step=1, label="Steps", elem_id="steps",
-                info="How many times the network looks at the picture",
-            )  # fmt: skip
-            guidance = gr.Slider(
-                1, 8, first.guidance_scale, step=0.1, label="Guidance scale", elem_id="guidance",
-                info="How strongly the class pulls; above 1 every step costs two passes",
-            )  # fmt: skip
-            with gr.Row():
-                pictures = gr.Slider(
-                    1, MAX_PICTURES, 4, step=1, label="Pictures", elem_id="pictures", min_width=140,
-                )  # fmt: skip
-                sampler = gr.Dropdown(
-                    list(SAMPLERS), value="ddim", label="Sampler", elem_id="sampler", min_width=140,
-                )  # fmt: skip
-            with gr.Row():
-                seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed", min_width=140)
-                lock = gr.Checkbox(True, label="Keep this seed", elem_id="lock", min_width=140)
+            controls, name, lock = build_controls(ladder)
             with gr.Row():
                 generate = gr.Button("Generate", variant="primary", elem_id="generate")
                 stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
@@ -122,13 +168,13 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
             canvas = gr.HTML(empty_html("Nothing drawn yet"), elem_id="canvas")
             with gr.Row():
                 scrub = gr.Slider(
-                    1, 2, 1, step=1, label="Back through the steps", elem_id="scrub", interactive=False, scale=2,
-                    info="Nothing is computed again",
+                    1, 2, 1, step=1, label="Back through the steps", info="Nothing is computed again",
+                    interactive=False, scale=2, elem_id="scrub",
                 )  # fmt: skip
-                view = gr.Radio([PREDICTED, NOISY], value=PREDICTED, label="Show", elem_id="view", scale=1)
+                view = gr.Radio([PREDICTED, NOISY], value=PREDICTED, label="Show", scale=1, elem_id="view")
     trajectory = gr.State(None, time_to_live=3600)
-
-    settings = [model, label, steps, guidance, seed, pictures, sampler]
+    running = {generate: gr.update(interactive=False), stop: gr.update(interactive=True)}
+    idle = {generate: gr.update(interactive=True), stop: gr.update(interactive=False)}
 
     def show_price(*values: Any) -> str:
         try:
@@ -136,41 +182,37 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
         except (TypeError, ValueError) as error:
             return costs.complaint_html(str(error))
 
-    async def on_generate(locked: bool, shown: str, *values: Any, session: gr.Request) -> AsyncIterator[tuple]:
-        if not locked:
-            values = (*values[:4], random.randrange(RANDOM_SEEDS), *values[5:])
-        request = check(ladder, *values)
-        kept, shown_at, cost = Trajectory(request), 0.0, 0.0
-        busy = {generate: gr.update(interactive=False), stop: gr.update(interactive=True)}
-        yield busy | {seed: values[4], scrub: gr.update(interactive=False), status: "Starting …"}
-        frame = None
+    async def on_generate(session: gr.Request, locked: bool, shown: str, *values: Any) -> AsyncIterator[dict]:
+        chosen = values if locked else (*values[:4], random.randrange(RANDOM_SEEDS), *values[5:])
+        request = check(ladder, *chosen)
+        kept, pace = Trajectory(request), Pace()
+        yield running | {
+            controls.seed: request.settings.seeds[0],
+            scrub: gr.update(interactive=False),
+            status: "Starting …",
+        }
         async for event in draw(turns, request, session.session_hash):
             if isinstance(event, float):
                 yield {status: costs.waiting(turns, session.session_hash, event)}
                 continue
-            frame, now = event, time.perf_counter()
-            if kept.keep(frame):
-                kept.frames.append(frame)
-            if now - shown_at > max(0.1, cost / PREVIEW_SHARE):
-                yield {canvas: picture_html(request, frame, shown), status: status_of(frame)}
-                shown_at = time.perf_counter()
-                cost = shown_at - now
-        if frame is None:
-            yield idle() | {status: "Stopped before the first step."}
+            kept.add(event)
+            if pace.due():
+                yield {canvas: picture_html(request, event, shown), status: status_of(event)}
+                pace.shown()
+        if not kept.frames:
+            yield idle | {status: "Stopped before the first step."}
             return
-        if kept.frames[-1] is not frame:
-            kept.frames.append(frame)
-        stopped = frame.index + 1 < frame.steps
-        yield idle() | {
-            canvas: picture_html(request, frame, shown),
-            status: ("**Stopped.** " if stopped else "") + status_of(frame),
-            scrub: gr.update(minimum=1, maximum=max(2, len(kept.frames)), value=len(kept.frames),
-                             interactive=len(kept.frames) > 1),
+        last = kept.close()
+        position = gr.update(
+            maximum=max(2, len(kept.frames)), value=len(kept.frames), interactive=len(kept.frames) > 1
+        )
+        stopped = "" if last.index + 1 == last.steps else "**Stopped.** "
+        yield idle | {
+            canvas: picture_html(request, last, shown),
+            status: stopped + status_of(last),
+            scrub: position,
             trajectory: kept,
-        }  # fmt: skip
-
-    def idle() -> dict:
-        return {generate: gr.update(interactive=True), stop: gr.update(interactive=False)}
+        }
 
     def on_stop(session: gr.Request) -> str:
         turns.stop(session.session_hash)
@@ -180,23 +222,28 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
         return kept.show(int(position), shown) if kept else (gr.skip(), gr.skip())
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    for control in settings:
-        control.change(show_price, settings, price, **quick)
-    label.input(lambda y: first.classes[int(y)], label, name, **quick)
-    name.input(lambda chosen: first.classes.index(chosen), name, label, **quick)
-    generate.click(
-        on_generate, [lock, view, *settings], [canvas, status, scrub, trajectory, seed, generate, stop],
-        concurrency_limit=None, show_progress="hidden", api_visibility="private",
-    ).failure(lambda: (gr.update(interactive=True), gr.update(interactive=False)), None, [generate, stop], **quick)  # fmt: skip
+    names = ladder[-1].classes
+    gr.on(None, show_price, controls.inputs(), price, **quick)
+    controls.label.input(lambda y: names[int(y)], controls.label, name, **quick)
+    name.input(lambda chosen: names.index(chosen), name, controls.label, **quick)
+    job = generate.click(
+        on_generate,
+        [lock, view, *controls.inputs()],
+        [canvas, status, scrub, trajectory, controls.seed, generate, stop],
+        concurrency_limit=None,  # `turns` lets one at a time through, and says who is next
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    job.failure(lambda: idle | {status: WELCOME}, None, [generate, stop, status], **quick)
     stop.click(on_stop, None, status, **quick)
     for control in (scrub, view):
-        control.change(on_scrub, [trajectory, scrub, view], [canvas, status], **quick)
-    gr.on(None, show_price, settings, price, **quick)
-    build_api(ladder, turns, first)
+        control.input(on_scrub, [trajectory, scrub, view], [canvas, status], **quick)
+    build_api(ladder, turns)
 
 
-def build_api(ladder: Sequence[Rung], turns: Turns, first: Rung) -> None:
-    """The named endpoint: /generate(model, class_name, steps, guidance_scale, seed, pictures, sampler)."""
+def build_api(ladder: Sequence[Rung], turns: Turns) -> None:
+    """The named endpoint: /generate(model, class, steps, guidance_scale, seed, pictures, sampler)."""
+    first = ladder[-1]
     inputs = [
         gr.Textbox(first.name, label="model", visible=False),
         gr.Textbox(first.classes[0] if first.classes else "0", label="class", visible=False),
@@ -206,13 +253,16 @@ def build_api(ladder: Sequence[Rung], turns: Turns, first: Rung) -> None:
         gr.JSON(1, label="pictures", visible=False),
         gr.Textbox("ddim", label="sampler", visible=False),
     ]
-    outputs = [gr.Gallery(label="pictures", format="png", visible=False), gr.JSON(label="settings", visible=False)]
+    outputs = [
+        gr.Gallery(label="pictures", format="png", visible=False),
+        gr.JSON(label="settings", visible=False),
+    ]
 
     async def endpoint(
         model: str, label: str, steps: Any, guidance_scale: Any, seed: Any, pictures: Any, sampler: str,
         session: gr.Request,
     ) -> AsyncIterator[tuple]:  # fmt: skip
-        """Draw pictures of one class; returns them as PNG files with their settings inside, and what they cost."""
+        """Draw pictures of one class: PNG files with their settings inside, and what they cost."""
         request = check(ladder, model, label, steps, guidance_scale, seed, pictures, sampler)
         frame = None
         async for event in draw(turns, request, session.session_hash):
@@ -222,7 +272,9 @@ def build_api(ladder: Sequence[Rung], turns: Turns, first: Rung) -> None:
         if frame is None or frame.index + 1 < frame.steps:
             raise gr.Error("stopped before the last step", print_exception=False)
         described = [request.describe(i) for i in range(len(frame.x0))]
-        images = [with_settings(pixels, settings) for pixels, settings in zip(frame.x0, described, strict=True)]
+        images = [
+            with_settings(pixels, settings) for pixels, settings in zip(frame.x0, described, strict=True)
+        ]
         yield images, {"pictures": described, "gmacs": frame.macs / 1e9, "seconds": frame.seconds}
 
     gr.Button(visible=False).click(endpoint, inputs, outputs, api_name="generate", concurrency_limit=None)

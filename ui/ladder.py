@@ -52,7 +52,7 @@ def open_ladder(extra: Sequence[Path | str] = (), device: str = "cpu") -> list[R
         rungs.append(Rung(name, pipeline, measure_speed(pipeline), names, count, model.provenance))
     if not rungs:
         raise weights.WeightsError(
-            f"no weights in {weights.ZOO}, and none were given; train some with `python -m train solids` and start "
-            "with `python app.py --weights runs/solids/weights.safetensors`"
+            f"no weights in {weights.ZOO}, and none were given; train some with `python -m train solids` "
+            "and start with `python app.py --weights runs/solids/weights.safetensors`"
         )
     return sorted(rungs, key=lambda rung: rung.pipeline.macs_per_pass)

@@ -11,8 +11,8 @@ from ui.turns import Turns
 
 TITLE = "DiT Lab"
 INTRO = """# DiT Lab
-A **diffusion transformer** turns noise into a picture, one step at a time. Give it a bigger model or more steps,
-and see what each buys, and what each costs."""
+A **diffusion transformer** turns noise into a picture, one step at a time. Give it a bigger model or more
+steps, and see what each buys, and what each costs."""
 
 # What launch() takes. No upload is expected, so 1 MB is plenty; nothing outside Gradio's own cache is served.
 SERVING: dict[str, Any] = {
@@ -34,5 +34,10 @@ def build(ladder: Sequence[Rung]) -> gr.Blocks:
         gr.Markdown(INTRO, elem_id="intro")
         with gr.Tab("Explore"):
             explore.build(ladder, turns)
-        demo.unload(lambda session: turns.stop(session.session_hash))
+
+        def leave(session: gr.Request) -> None:
+            """A visitor who closes the page leaves the line."""
+            turns.stop(session.session_hash)
+
+        demo.unload(leave)
     return demo.queue(max_size=20)

@@ -14,15 +14,16 @@ from PIL.PngImagePlugin import PngInfo
 METADATA_KEY = "dit-lab"  # of the PNG text chunk that holds the settings as JSON
 
 CSS = """
-.dl-pictures { display: grid; gap: 10px; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); max-width: 720px;
-  margin: 0 auto; }
+.dl-pictures { display: grid; gap: 10px; grid-template-columns: repeat(var(--columns), minmax(0, 1fr));
+  max-width: 720px; margin: 0 auto; }
 .dl-pictures figure { margin: 0; position: relative; }
-.dl-pictures img { width: 100%; aspect-ratio: 1; image-rendering: pixelated; border-radius: 8px; display: block;
-  background: var(--background-fill-secondary); }
+.dl-pictures img { width: 100%; aspect-ratio: 1; image-rendering: pixelated; display: block;
+  border-radius: 8px; background: var(--background-fill-secondary); }
 .dl-pictures figcaption { display: flex; justify-content: space-between; font-size: 12px; line-height: 1.8;
   color: var(--body-text-color-subdued); }
 .dl-pictures .dl-empty { aspect-ratio: 1; border-radius: 8px; border: 1px dashed var(--border-color-primary);
-  display: grid; place-items: center; color: var(--body-text-color-subdued); padding: 1em; text-align: center; }
+  display: grid; place-items: center; color: var(--body-text-color-subdued); padding: 1em; text-align: center;
+  }
 """
 
 
@@ -57,14 +58,21 @@ def _save(image: Image.Image, settings: dict[str, Any] | None) -> bytes:
 def figure_html(
     pictures: np.ndarray, captions: Sequence[str], settings: Sequence[dict[str, Any]] | None = None
 ) -> str:
-    """Pictures (N, H, W, 3) uint8 as a grid of figures; with settings, each can be downloaded with them inside."""
+    """Pictures (N, H, W, 3) uint8 as a grid; with settings, each can be downloaded with them inside."""
     figures = []
     for i, (pixels, caption) in enumerate(zip(pictures, captions, strict=True)):
-        source = "data:image/png;base64," + base64.b64encode(png(pixels, settings[i] if settings else None)).decode()
+        source = (
+            "data:image/png;base64,"
+            + base64.b64encode(png(pixels, settings[i] if settings else None)).decode()
+        )
         text, link = html.escape(caption), ""
         if settings:
-            name = html.escape("-".join(str(settings[i][key]) for key in ("class", "seed", "steps")), quote=True)
-            link = f'<a href="{source}" download="dit-lab-{name}.png" title="PNG with every setting inside">PNG</a>'
+            name = html.escape(
+                "-".join(str(settings[i][key]) for key in ("class", "seed", "steps")), quote=True
+            )
+            link = (
+                f'<a href="{source}" download="dit-lab-{name}.png" title="with every setting inside">PNG</a>'
+            )
         figures.append(
             f'<figure><img src="{source}" alt="{text}" decoding="sync">'
             f"<figcaption><span>{text}</span>{link}</figcaption></figure>"
@@ -75,4 +83,5 @@ def figure_html(
 
 def empty_html(message: str) -> str:
     """What stands in the pictures' place before there are any."""
-    return f'<div class="dl-pictures" style="--columns: 1"><div class="dl-empty">{html.escape(message)}</div></div>'
+    box = f'<div class="dl-empty">{html.escape(message)}</div>'
+    return f'<div class="dl-pictures" style="--columns: 1">{box}</div>'

@@ -1,4 +1,4 @@
-"""From what a visitor sends to checked settings. The page and the API go through here, whatever the widgets allow."""
+"""From what a visitor sends to checked settings: the page and the API both go through here."""
 
 import math
 from collections.abc import Sequence

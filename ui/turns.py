@@ -32,7 +32,9 @@ class Turns:
 
     line: list[Ticket] = field(default_factory=list)
     # One thread for the device: each further thread that computes would bring its own pool of OpenMP threads.
-    device: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device"))
+    device: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device")
+    )
 
     def enter(self, session: str, seconds: float) -> Ticket:
         """Take the last place. Raises Full when MAX_WAITING are there before."""
@@ -55,7 +57,9 @@ class Turns:
         for other in self.line:
             if other is ticket:
                 break
-            wait += other.seconds if other.started is None else max(0.0, other.seconds - (now - other.started))
+            wait += (
+                other.seconds if other.started is None else max(0.0, other.seconds - (now - other.started))
+            )
         return wait
 
     def stop(self, session: str) -> int:

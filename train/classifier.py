@@ -1,0 +1,294 @@
+"""A small classifier of the solids, the judge of generated pictures: `python -m train.classifier` trains it.
+
+It learns from slightly spoiled pictures (contrast, brightness, blur, noise), so that what it says of a
+generated picture depends on the solid in it, and not on traces that only the ray caster leaves.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from dit.weights import WeightsError, atomic_write
+from train import solids
+from train.config import TrainConfig
+from train.data import SolidsData, solids_cache
+
+DEFAULT = Path(__file__).resolve().parent.parent / "assets" / "classifiers" / "solids.safetensors"
+FORMAT = "dit-lab-classifier/1"
+HELD_OUT_SEED = 1  # of the solids that accuracy is measured on; those of seed 0 are for training
+CHUNK = 250  # pictures classified together
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """Shape of a classifier.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    channels: Sequence[int] = (32, 64, 128)  # width of each stage; every stage but the first halves the side
+    classes: Sequence[str] = solids.CLASSES  # name of each label
+    side: int = 32  # of the (square) pictures
+
+    def __post_init__(self) -> None:
+        if not self.channels or min(self.channels) < 1:
+            raise ValueError(f"channels is {self.channels}; give at least one width, each at least 1")
+        if len(self.classes) < 2:
+            raise ValueError(f"classes is {self.classes}; give at least two names")
+        if self.side < 2 ** (len(self.channels) - 1):
+            raise ValueError(
+                f"side is {self.side}; {len(self.channels)} stages need at least {2 ** (len(self.channels) - 1)}"
+            )
+
+
+class Classifier(nn.Module):
+    """A plain convolutional network: two 3x3 convolutions a stage, the mean over the picture, one linear layer."""
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.provenance: dict[str, Any] = {}
+        layers: list[nn.Module] = []
+        width = 3
+        for stage, channels in enumerate(config.channels):
+            for stride in (1 if stage == 0 else 2, 1):
+                layers.append(nn.Conv2d(width, channels, 3, stride, padding=1, bias=False))
+                layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+                width = channels
+        self.stages = nn.Sequential(*layers)
+        self.head = nn.Linear(width, len(config.classes))
+
+    def features(self, x: Tensor) -> Tensor:
+        """x (N, 3, side, side) in [-1, 1] -> what the last layer sees, (N, last of config.channels)."""
+        return self.stages(x).mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, 3, side, side) in [-1, 1] -> logits (N, number of classes)."""
+        return self.head(self.features(x))
+
+    @torch.inference_mode()
+    def classify(self, pictures: np.ndarray) -> np.ndarray:
+        """Labels (N,) int64 of pictures (N, side, side, 3) uint8.
+
+        Raises:
+            ValueError: the pictures are of another shape or type.
+        """
+        side = self.config.side
+        if pictures.dtype != np.uint8 or pictures.shape[1:] != (side, side, 3):
+            raise ValueError(
+                f"pictures are {pictures.dtype} {pictures.shape}; they must be uint8 (N, {side}, {side}, 3)"
+            )
+        device = self.head.weight.device
+        chunks = [pictures[i : i + CHUNK] for i in range(0, len(pictures), CHUNK)]
+        labels = [self(to_input(chunk).to(device)).argmax(1).cpu().numpy() for chunk in chunks]
+        return np.concatenate([np.empty(0, np.int64), *labels])
+
+
+def to_input(pictures: np.ndarray) -> Tensor:
+    """Pictures (N, H, W, 3) uint8 -> (N, 3, H, W) float32 in [-1, 1]."""
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def accuracy(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """How many of the labels (N,) were found (N,), as shares: {"overall": ..., "per_class": {name: ...}}.
+
+    Raises:
+        ValueError: a class has no picture.
+    """
+    per_class = {}
+    for label, name in enumerate(classes):
+        of_class = labels == label
+        if not of_class.any():
+            raise ValueError(
+                f"no picture is of class {name!r}; measure on at least one picture of every class"
+            )
+        per_class[name] = float((found[of_class] == label).mean())
+    return {"overall": float((found == labels).mean()), "per_class": per_class}
+
+
+def held_out(model: Classifier, num_pictures: int) -> dict[str, Any]:
+    """The classifier's `accuracy` on the first held-out solids, with how many and which they were."""
+    pictures = solids_cache(num_pictures, model.config.side, HELD_OUT_SEED)
+    labels = np.arange(num_pictures) % len(solids.CLASSES)
+    measured = accuracy(model.classify(pictures), labels, model.config.classes)
+    return {"pictures": num_pictures, "seed": HELD_OUT_SEED, **measured}
+
+
+def save(path: Path | str, model: Classifier, provenance: dict[str, Any]) -> None:
+    """Write a classifier to one safetensors file in half precision, atomically; provenance: JSON values."""
+    tensors = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(asdict(model.config)),
+        "provenance": json.dumps(provenance),
+    }
+    atomic_write(Path(path), lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+
+def load(path: Path | str = DEFAULT) -> Classifier:
+    """A classifier in evaluation mode, float32, on the CPU; its `provenance` says what it was trained on.
+
+    Raises:
+        WeightsError: no such file, truncated, not a classifier, or its tensors are not those of its config.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: expected a classifier's file, found none; python -m train.classifier makes one"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are not one "
+            f"({error}); copy it again, or make it again with python -m train.classifier"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path}: expected a classifier of format {FORMAT!r}, found format {metadata.get('format')!r}; "
+            "make one with python -m train.classifier"
+        )
+    try:
+        model = Classifier(_config(json.loads(metadata["config"])))
+        model.provenance = json.loads(metadata["provenance"])
+        model.load_state_dict(state, strict=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: expected config and provenance in the metadata, found {error!r}"
+        ) from error
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: its tensors are not those of its config: {error}") from error
+    return model.eval()
+
+
+def _config(values: dict[str, Any]) -> ClassifierConfig:
+    """The config that JSON values stand for; JSON knows no tuples."""
+    if unknown := sorted(set(values) - {field.name for field in fields(ClassifierConfig)}):
+        raise ValueError(f"unknown config fields {unknown}")
+    return ClassifierConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def spoil(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures (N, C, H, W) in [-1, 1], each with contrast, brightness, blur and noise of its own, still in [-1, 1]."""
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(len(x), 1, 1, 1, generator=generator)
+
+    x = x * uniform(0.8, 1.2) + uniform(-0.15, 0.15)
+    binomial = torch.tensor([1.0, 2.0, 1.0])
+    kernel = (binomial[:, None] * binomial / 16).expand(x.shape[1], 1, 3, 3)
+    blurred = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+    x = torch.lerp(x, blurred, uniform(-0.3, 1.0))  # below 0 it sharpens
+    x = x + uniform(0.0, 0.12) * torch.randn(x.shape, generator=generator)
+    return x.clamp(-1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Train the classifier of the solids, measure it on held-out ones, and write it to a file."""
+
+    steps: int = 1500
+    """length of the training (optimizer steps)"""
+    batch_size: int = 64
+    """pictures a step"""
+    lr: float = 3e-3
+    """AdamW's learning rate at its peak; it rises and falls once"""
+    weight_decay: float = 0.05
+    """AdamW's decoupled weight decay"""
+    num_pictures: int = TrainConfig.num_pictures
+    """size of the training set (pictures); the default shares its cache with the trainer"""
+    held_out_pictures: int = 5000
+    """pictures that accuracy is measured on"""
+    seed: int = 0
+    """of initial weights, data order and spoiling"""
+    out: Path = DEFAULT
+    """file to write"""
+
+    def __post_init__(self) -> None:
+        classes = len(solids.CLASSES)
+        at_least = {
+            "steps": 1,
+            "batch_size": 2,
+            "num_pictures": self.batch_size,
+            "held_out_pictures": classes,
+        }
+        for name, least in (at_least | {"seed": 0, "weight_decay": 0}).items():
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"lr is {self.lr}; it must be a positive number, such as 3e-3")
+
+
+def train(training: Training) -> Classifier:
+    """A freshly trained classifier, in training mode; a function of the settings, on the CPU."""
+    torch.manual_seed(training.seed)
+    model = Classifier(ClassifierConfig()).to(memory_format=torch.channels_last).train()
+    data = SolidsData(training.num_pictures, model.config.side, training.seed, training.batch_size, flip=True)
+    generator = torch.Generator().manual_seed(training.seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=training.lr, weight_decay=training.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=training.lr, total_steps=training.steps + 1
+    )
+    losses = []
+    for step in (bar := tqdm(range(training.steps), desc="training the classifier", unit="step")):
+        x, y = data.batch(step)
+        x = spoil(x, generator).contiguous(memory_format=torch.channels_last)
+        loss = F.cross_entropy(model(x), y, label_smoothing=0.05)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+        if step % 20 == 0:
+            bar.set_postfix(loss=f"{sum(losses[-20:]) / len(losses[-20:]):.4f}")
+    return model
+
+
+def main(arguments: list[str]) -> int:
+    """Train, measure, write and report. Returns the exit status."""
+    try:
+        training = tyro.cli(Training, prog="python -m train.classifier", args=arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    model = train(training)
+    state = {k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    model.load_state_dict(state)  # measured is what the file holds, in half precision
+    measured = held_out(model.eval(), training.held_out_pictures)
+    provenance = {
+        "dataset": "solids",
+        "pictures_seen": training.steps * training.batch_size,
+        "seed": training.seed,
+        "training": asdict(training) | {"out": training.out.name},
+        "held_out": measured,
+    }
+    save(training.out, model, provenance)
+    for name, share in [*measured["per_class"].items(), ("all", measured["overall"])]:
+        print(f"{name:<12}{share:7.2%}")
+    print(f"{training.out}: {training.out.stat().st_size:,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
