@@ -1,5 +1,6 @@
 """`python -m train RECIPE`: start a run, or continue it."""
 
+import difflib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,19 @@ class Run:
 
 
 def parse(arguments: list[str]) -> Run:
-    """RECIPE --key value ... as a run. Exits with a message on an unknown recipe or key, or a bad value."""
+    """RECIPE --key value ... as a run; exits with a message on an unknown key.
+
+    Raises:
+        ValueError: unknown recipe, or a value out of range.
+    """
     runs = {
         name: (f"{recipe.model} on {recipe.data}", Run(config=recipe, run_dir=Path("runs") / name))
         for name, recipe in RECIPES.items()
     }
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
+        near = difflib.get_close_matches(arguments[0], RECIPES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(RECIPES)}"
+        raise ValueError(f"no recipe is called {arguments[0]!r}; {hint}")
     return tyro.extras.overridable_config_cli(runs, prog="python -m train", args=arguments)
 
 

@@ -1,6 +1,6 @@
 """A small classifier of the solids, the judge of generated pictures: `python -m train.classifier` trains it.
 
-It learns from slightly spoiled pictures (contrast, brightness, blur, noise), so that what it says of a
+It learns from slightly spoiled pictures (colour, contrast, blur, noise), so that what it says of a
 generated picture depends on the solid in it, and not on traces that only the ray caster leaves.
 """
 
@@ -49,14 +49,12 @@ class ClassifierConfig:
             raise ValueError(f"channels is {self.channels}; give at least one width, each at least 1")
         if len(self.classes) < 2:
             raise ValueError(f"classes is {self.classes}; give at least two names")
-        if self.side < 2 ** (len(self.channels) - 1):
-            raise ValueError(
-                f"side is {self.side}; {len(self.channels)} stages need at least {2 ** (len(self.channels) - 1)}"
-            )
+        if self.side < (least := 2 ** (len(self.channels) - 1)):
+            raise ValueError(f"side is {self.side}; {len(self.channels)} stages need at least {least}")
 
 
 class Classifier(nn.Module):
-    """A plain convolutional network: two 3x3 convolutions a stage, the mean over the picture, one linear layer."""
+    """A plain network: two 3x3 convolutions a stage, the mean over the picture, one linear layer."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -113,9 +111,7 @@ def accuracy(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> d
     for label, name in enumerate(classes):
         of_class = labels == label
         if not of_class.any():
-            raise ValueError(
-                f"no picture is of class {name!r}; measure on at least one picture of every class"
-            )
+            raise ValueError(f"no picture is of class {name!r}; measure on pictures of every class")
         per_class[name] = float((found[of_class] == label).mean())
     return {"overall": float((found == labels).mean()), "per_class": per_class}
 
@@ -150,17 +146,15 @@ def load(path: Path | str = DEFAULT) -> Classifier:
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(
-            f"{path}: expected a classifier's file, found none; python -m train.classifier makes one"
-        )
+        raise WeightsError(f"{path}: no such classifier; make one with python -m train.classifier")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are not one "
-            f"({error}); copy it again, or make it again with python -m train.classifier"
+            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are not "
+            f"one ({error}); copy it again, or make it again with python -m train.classifier"
         ) from error
     if metadata.get("format") != FORMAT:
         raise WeightsError(
@@ -188,15 +182,16 @@ def _config(values: dict[str, Any]) -> ClassifierConfig:
 
 
 def spoil(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures (N, C, H, W) in [-1, 1], each with contrast, brightness, blur and noise of its own, still in [-1, 1]."""
+    """Pictures (N, 3, H, W) in [-1, 1], each with a saturation, contrast, blur and noise of its own."""
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(len(x), 1, 1, 1, generator=generator)
 
-    x = x * uniform(0.8, 1.2) + uniform(-0.15, 0.15)
+    x = torch.lerp(x, x.mean(1, keepdim=True), uniform(-0.2, 1.0))  # 1 is grey
+    x = x * uniform(0.7, 1.2) + uniform(-0.15, 0.15)
     binomial = torch.tensor([1.0, 2.0, 1.0])
-    kernel = (binomial[:, None] * binomial / 16).expand(x.shape[1], 1, 3, 3)
-    blurred = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+    kernel = (binomial[:, None] * binomial / 16).expand(3, 1, 3, 3)
+    blurred = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
     x = torch.lerp(x, blurred, uniform(-0.3, 1.0))  # below 0 it sharpens
     x = x + uniform(0.0, 0.12) * torch.randn(x.shape, generator=generator)
     return x.clamp(-1, 1)
@@ -206,7 +201,7 @@ def spoil(x: Tensor, generator: torch.Generator) -> Tensor:
 class Training:
     """Train the classifier of the solids, measure it on held-out ones, and write it to a file."""
 
-    steps: int = 1500
+    steps: int = 800
     """length of the training (optimizer steps)"""
     batch_size: int = 64
     """pictures a step"""
@@ -269,18 +264,22 @@ def main(arguments: list[str]) -> int:
     """Train, measure, write and report. Returns the exit status."""
     try:
         training = tyro.cli(Training, prog="python -m train.classifier", args=arguments)
+        model = train(training)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    model = train(training)
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
     state = {k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     model.load_state_dict(state)  # measured is what the file holds, in half precision
     measured = held_out(model.eval(), training.held_out_pictures)
     provenance = {
         "dataset": "solids",
+        "dataset_version": solids.VERSION,
         "pictures_seen": training.steps * training.batch_size,
         "seed": training.seed,
-        "training": asdict(training) | {"out": training.out.name},
+        "training": {name: value for name, value in asdict(training).items() if name != "out"},
         "held_out": measured,
     }
     save(training.out, model, provenance)

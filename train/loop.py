@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
@@ -29,7 +30,7 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
         ValueError: the folder holds a run of another recipe, or a damaged checkpoint.
         FloatingPointError: the loss is no longer finite.
     """
-    claim(run_dir, config)
+    lock = claim(run_dir, config)
     data = SolidsData(config.num_pictures, config.image_size, config.seed, config.batch_size, config.flip)
     state = fresh_state(config, len(data.classes), hardware)
     if saved := checkpoints(run_dir):
@@ -56,7 +57,8 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
             state.step += 1
             record.step(losses, bar)
             bar.update()
-    return record.finish()
+    lock.release()
+    return run_dir / "weights.safetensors"
 
 
 def fresh_state(config: TrainConfig, num_classes: int, hardware: Hardware) -> TrainState:
@@ -77,12 +79,22 @@ def fresh_state(config: TrainConfig, num_classes: int, hardware: Hardware) -> Tr
     return TrainState(model.train(), Ema(copy.deepcopy(model), config.ema_decay), optimizer)
 
 
-def claim(run_dir: Path, config: TrainConfig) -> None:
-    """Write config.json, or make sure that the one there is of the same run.
+def claim(run_dir: Path, config: TrainConfig) -> FileLock:
+    """Lock the folder, and write config.json or make sure that the one there is of the same run.
+
+    The lock goes with the process, however that ends.
 
     Raises:
-        ValueError: it is not; the message names what differs.
+        ValueError: another process trains there, or it holds another run; the message names what differs.
     """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"{run_dir} is in use by another process; wait for it, stop it, or give another --run-dir"
+        ) from None
     path = run_dir / "config.json"
     if path.exists():
         before = json.loads(path.read_text())
@@ -96,6 +108,7 @@ def claim(run_dir: Path, config: TrainConfig) -> None:
                 "or give a new folder with --run-dir"
             )
     atomic_write(path, lambda temporary: temporary.write_text(json.dumps(asdict(config), indent=1) + "\n"))
+    return lock
 
 
 class Recorder:
@@ -184,10 +197,6 @@ class Recorder:
         image = Image.fromarray(grid.reshape(classes * side, columns * side, 3))
         path = self.run_dir / "samples" / f"step_{self.state.step:08d}.png"
         atomic_write(path, lambda temporary: image.save(temporary, format="png"))
-
-    def finish(self) -> Path:
-        """The weights after the last step."""
-        return self.run_dir / "weights.safetensors"
 
 
 def commit() -> str:

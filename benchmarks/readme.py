@@ -1,0 +1,37 @@
+"""Measured numbers in the README: written between two marks by the commands that measured them."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from dit.weights import atomic_write
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def write_block(name: str, lines: list[str], readme: Path = README) -> None:
+    """Replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`, atomically.
+
+    Raises:
+        ValueError: the README has no such marks.
+    """
+    begin, end, text = f"<!-- {name} -->\n", f"<!-- /{name} -->", readme.read_text()
+    if begin not in text or end not in text:
+        raise ValueError(
+            f"{readme} has no marks {begin.strip()} and {end}; put them where the numbers belong"
+        )
+    before, rest = text.split(begin, 1)
+    after = rest.split(end, 1)[1]
+    new = before + begin + "\n".join(lines) + "\n" + end + after
+    atomic_write(readme, lambda temporary: temporary.write_text(new))
+
+
+def machine() -> str:
+    """The processor, the cores in use and torch's version, in words."""
+    name = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            name = line.split(":", 1)[1].strip()
+            break
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__.split('+')[0]}"

@@ -1,0 +1,193 @@
+"""The Explore tab as a visitor uses it: every slider, generate, stop, scrub, download."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from ui.pictures import read_settings
+
+pytestmark = pytest.mark.browser
+STATUS = re.compile(r"Step (\d+) of (\d+) · noise level t = (\d+) · ([\d.,e+]+) GMACs · ([\d.]+) s")
+
+
+def set_slider(page: Page, name: str, value: float) -> None:
+    """Type a value into the number box of a slider."""
+    box = page.locator(f"#{name} input[type=number]")
+    box.fill(str(value))
+    box.press("Enter")
+
+
+def price(page: Page) -> dict[str, str]:
+    """The cost panel: title -> value."""
+    cells = page.locator("#price .dl-price > div")
+    return {
+        cells.nth(i).locator("span").inner_text(): cells.nth(i).locator("b").inner_text()
+        for i in range(cells.count())
+    }
+
+
+def wait_for_price(page: Page, title: str, changed_from: str) -> str:
+    """The panel's new value under a title, once it has changed."""
+    cell = page.locator("#price .dl-price > div", has_text=title).locator("b")
+    expect(cell).not_to_have_text(changed_from, timeout=10_000)
+    return cell.inner_text()
+
+
+def pixels(page: Page) -> list[np.ndarray]:
+    """The pictures on the canvas, decoded."""
+    sources = page.locator("#canvas img").evaluate_all("images => images.map(image => image.src)")
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))) for source in sources]
+
+
+def generate(page: Page, steps: int) -> re.Match:
+    """Press Generate and wait for the last step; returns the status line, matched."""
+    page.click("#generate")
+    expect(page.locator("#status")).to_contain_text(f"Step {steps} of {steps}", timeout=120_000)
+    expect(page.locator("#generate")).to_be_enabled(timeout=10_000)
+    return STATUS.search(page.inner_text("#status"))
+
+
+def test_each_slider_moves_the_price(page: Page) -> None:
+    set_slider(page, "model", 0)
+    set_slider(page, "steps", 20)
+    set_slider(page, "guidance", 1)
+    expect(page.locator("#price")).to_contain_text("20 steps, 1 pass a step", timeout=10_000)
+    before = price(page)
+    assert set(before) == {"parameters", "GMACs a pass", "GMACs a picture", "expected for 4"}
+
+    set_slider(page, "steps", 40)
+    doubled = wait_for_price(page, "GMACs a picture", before["GMACs a picture"])
+    assert float(doubled) == pytest.approx(2 * float(before["GMACs a picture"]), rel=0.01)
+
+    set_slider(page, "guidance", 3)
+    guided = wait_for_price(page, "GMACs a picture", doubled)
+    assert float(guided) == pytest.approx(4 * float(before["GMACs a picture"]), rel=0.01)
+    expect(page.locator("#price")).to_contain_text("make 80 passes a picture")
+
+    set_slider(page, "model", 1)
+    wait_for_price(page, "parameters", before["parameters"])
+    assert float(wait_for_price(page, "GMACs a pass", before["GMACs a pass"])) > float(before["GMACs a pass"])
+
+    set_slider(page, "pictures", 9)
+    expect(page.locator("#price")).to_contain_text("expected for 9", timeout=10_000)
+
+
+def test_class_slider_and_list_go_together(page: Page) -> None:
+    set_slider(page, "class", 3)
+    chosen = page.locator("#class-name input")
+    expect(chosen).to_have_value("cone", timeout=10_000)
+    chosen.fill("tor")
+    page.get_by_role("option", name="torus").click()
+    expect(page.locator("#class input[type=number]")).to_have_value("4", timeout=10_000)
+    set_slider(page, "steps", 2)
+    generate(page, 2)
+    expect(page.locator("#canvas figcaption").first).to_contain_text("torus · seed 0")
+
+
+def test_pictures_form_are_shown_large_and_crisp_and_can_be_scrubbed(page: Page) -> None:
+    set_slider(page, "model", 0)
+    set_slider(page, "steps", 12)
+    status = generate(page, 12)
+    assert int(status[3]) == 0
+    last = pixels(page)
+    assert [picture.shape for picture in last] == [(32, 32, 3)] * 4
+    shown = page.locator("#canvas img").first
+    assert shown.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+    assert shown.bounding_box()["width"] > 150
+    assert shown.get_attribute("alt") == "sphere · seed 0"
+
+    set_slider(page, "scrub", 3)
+    expect(page.locator("#status")).to_contain_text("Step 3 of 12", timeout=10_000)
+    third = pixels(page)
+    assert not np.array_equal(third[0], last[0])
+    page.get_by_label("noisy sample").check()
+    page.wait_for_function(
+        "before => document.querySelector('#canvas img').src !== before", arg=shown.get_attribute("src")
+    )
+    set_slider(page, "scrub", 12)
+    expect(page.locator("#status")).to_contain_text("Step 12 of 12", timeout=10_000)
+    assert STATUS.search(page.inner_text("#status"))[5] == status[5]  # nothing was computed again
+    assert np.array_equal(pixels(page)[0], last[0])  # after the last step both views are the result
+
+
+def test_the_same_settings_draw_the_same_picture_and_a_free_seed_another(page: Page) -> None:
+    set_slider(page, "steps", 3)
+    generate(page, 3)
+    first = pixels(page)
+    generate(page, 3)
+    assert all(np.array_equal(a, b) for a, b in zip(first, pixels(page), strict=True))
+    page.get_by_label("Keep this seed").uncheck()
+    generate(page, 3)
+    assert not np.array_equal(first[0], pixels(page)[0])
+    assert page.locator("#seed input").input_value() != "0"
+
+
+def test_a_download_holds_its_settings(page: Page) -> None:
+    set_slider(page, "steps", 2)
+    set_slider(page, "seed", 41)
+    generate(page, 2)
+    with page.expect_download() as download:
+        page.locator("#canvas a").nth(1).click()
+    image = Image.open(download.value.path())
+    assert download.value.suggested_filename == "dit-lab-sphere-42-2.png"
+    settings = read_settings(image)
+    assert (settings["seed"], settings["steps"], settings["class"]) == (42, 2, "sphere")
+    assert np.array_equal(np.asarray(image), pixels(page)[1])
+
+
+def test_stop_keeps_what_there_is_and_the_page_stays_usable(page: Page) -> None:
+    set_slider(page, "steps", 250)
+    set_slider(page, "pictures", 16)
+    page.click("#generate")
+    page.wait_for_selector("#canvas img", timeout=60_000)
+    page.click("#stop")
+    expect(page.locator("#status")).to_contain_text("Stopped", timeout=10_000)
+    stopped = STATUS.search(page.inner_text("#status"))
+    assert 1 <= int(stopped[1]) < 250
+    page.wait_for_timeout(1000)
+    assert STATUS.search(page.inner_text("#status"))[1] == stopped[1]  # nothing goes on behind
+    set_slider(page, "scrub", 1)
+    expect(page.locator("#status")).to_contain_text("Step 1 of 250", timeout=10_000)
+    set_slider(page, "steps", 2)
+    set_slider(page, "pictures", 1)
+    generate(page, 2)
+
+
+def test_a_second_visitor_waits_in_turn_and_sees_the_place(
+    browser: Browser, page: Page, address: str
+) -> None:
+    set_slider(page, "steps", 250)
+    set_slider(page, "pictures", 16)
+    page.click("#generate")
+    page.wait_for_selector("#canvas img", timeout=60_000)
+    context = browser.new_context()
+    second = context.new_page()
+    second.goto(address)
+    second.wait_for_selector("#generate")
+    set_slider(second, "steps", 2)
+    second.click("#generate")
+    expect(second.locator("#status")).to_contain_text("Waiting: place 2 in the line", timeout=10_000)
+    page.click("#stop")  # one's own: the second job goes on
+    expect(page.locator("#status")).to_contain_text("Stopped", timeout=10_000)
+    expect(second.locator("#status")).to_contain_text("Step 2 of 2", timeout=60_000)
+    context.close()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_is_cut_off_at_phone_width(browser: Browser, address: str, dark: bool) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, color_scheme="dark" if dark else "light"
+    )
+    phone = context.new_page()
+    phone.goto(address)
+    phone.wait_for_selector("#generate")
+    set_slider(phone, "steps", 2)
+    generate(phone, 2)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    assert phone.locator("body").evaluate("body => document.body.classList.contains('dark')") == dark
+    context.close()

@@ -1,0 +1,82 @@
+"""What all tests share: a cache of their own, one thread, the authors' numbers, small random models."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+import dit
+from dit.config import ModelConfig
+from dit.dit import DiT
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_and_one_thread(tmp_path_factory: pytest.TempPathFactory):
+    """Keep out of the user's cache, and make sums come out alike in this process and in those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DITLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+        yield
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for one test."""
+    monkeypatch.setenv("DITLAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def _read(name: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    with safe_open(DATA / name, framework="pt") as file:
+        return file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, Tensor]:
+    """One forward pass and guided outputs, from the authors' code."""
+    return _read("dit.safetensors")[1]
+
+
+@pytest.fixture(scope="session")
+def golden_diffusion() -> dict[str, Tensor]:
+    """Losses and sampled trajectories, from the authors' code."""
+    return _read("dit_diffusion.safetensors")[1]
+
+
+@pytest.fixture(scope="session")
+def golden_model(golden: dict[str, Tensor]) -> DiT:
+    """The small random model that the authors' numbers were computed with."""
+    model = DiT(ModelConfig(**json.loads(_read("dit.safetensors")[0]["config"])))
+    weights = {key.removeprefix("w."): value for key, value in golden.items() if key.startswith("w.")}
+    model.load_state_dict(weights, strict=True)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def random_model() -> Callable[..., DiT]:
+    """Makes tiny models whose every weight is random: a fresh model's output is 0 whatever it is given."""
+
+    def make(seed: int = 0, **fields: object) -> DiT:
+        sizes = {"hidden_size": 32, "depth": 2, "num_heads": 2, "input_size": 8, "in_channels": 3}
+        model = dit.build(ModelConfig(**(sizes | {"num_classes": 10} | fields)))
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data.normal_(std=0.1, generator=generator)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The folder that holds dit/, train/ and ui/."""
+    return Path(os.path.dirname(os.path.dirname(os.path.abspath(dit.__file__))))

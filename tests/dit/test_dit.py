@@ -1,0 +1,240 @@
+"""The transformer: the authors' sizes, names, numbers and start, and what its output depends on."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import dit
+from dit.config import ModelConfig, preset
+from dit.dit import DiT
+from dit.layers import LabelEmbedder, TimestepEmbedder, sincos_position_table
+
+# Parameters and multiply-accumulates of facebookresearch/DiT's own models.py, 1000 classes, learned sigma:
+# size/patch -> all parameters at 256 px, of them trainable, MACs at 256 px, all at 512 px, MACs at 512 px.
+COUNTS = {
+    "S/8": (33_148_160, 33_142_016, 357_974_016, 33_166_592, 1_426_735_104),
+    "S/4": (32_945_024, 32_920_448, 1_412_579_328, 33_018_752, 6_069_829_632),
+    "S/2": (32_963_360, 32_865_056, 6_055_673_856, 33_258_272, 31_436_980_224),
+    "B/8": (130_881_536, 130_869_248, 1_417_543_680, 130_918_400, 5_593_497_600),
+    "B/4": (130_475_648, 130_426_496, 5_565_186_048, 130_623_104, 23_033_413_632),
+    "B/2": (130_512_416, 130_315_808, 23_005_102_080, 131_102_240, 106_382_622_720),
+    "L/8": (458_594_816, 458_578_432, 5_011_406_848, 458_643_968, 19_733_413_888),
+    "L/4": (458_053_760, 457_988_224, 19_695_665_152, 458_250_368, 80_735_371_264),
+    "L/2": (458_102_816, 457_840_672, 80_697_622_528, 458_889_248, 360_981_987_328),
+    "XL/8": (675_683_072, 675_664_640, 7_392_411_648, 675_738_368, 29_086_138_368),
+    "XL/4": (675_074_432, 675_000_704, 29_043_671_040, 675_295_616, 118_663_888_896),
+    "XL/2": (675_129_632, 674_834_720, 118_621_421_568, 676_014_368, 524_538_298_368),
+}
+
+
+def on_meta(config: ModelConfig) -> DiT:
+    with torch.device("meta"):
+        return DiT(config)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_and_macs_of_the_paper(name, side):
+    all_256, trainable, macs_256, all_512, macs_512 = COUNTS[name]
+    config = preset(f"DiT-{name}", input_size=side)
+    parameters = list(on_meta(config).parameters())
+    assert sum(p.numel() for p in parameters) == (all_256 if side == 32 else all_512)
+    assert sum(p.numel() for p in parameters if p.requires_grad) == trainable
+    assert dit.macs(config) == (macs_256 if side == 32 else macs_512)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"in_channels": 1},
+        {"in_channels": 3},
+        {"in_channels": 4, "num_heads": 4},
+        {"in_channels": 8, "patch_size": 1},
+        {"patch_size": 4, "depth": 3},
+        {"patch_size": 8},
+        {"num_classes": 0},
+        {"learn_sigma": False},
+        {"mlp_ratio": 2.5},
+        {"mlp_ratio": 1.3, "hidden_size": 36},  # 46.8 hidden units: rounded down
+        {"class_dropout_prob": 0.0, "prediction": "v"},
+    ],
+    ids=str,
+)
+def test_macs_are_half_of_what_torch_counts(fields, random_model):
+    model = random_model(**fields)
+    config = model.config
+    x = torch.randn(1, config.in_channels, config.input_size, config.input_size)
+    y = torch.zeros(1, dtype=torch.long) if config.num_classes else None
+    # The plain attention kernel: torch does not count the fused one of the CPU.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        assert model(x, torch.tensor([5]), y).shape == (1, config.out_channels, 8, 8)
+    assert 2 * dit.macs(config) == counter.get_total_flops()
+
+
+def test_forward_equals_the_authors(golden, golden_model):
+    with torch.no_grad():
+        output = golden_model(golden["in.x"], golden["in.t"], golden["in.y"])
+    assert golden["out.forward"].abs().max() > 0.1
+    torch.testing.assert_close(output, golden["out.forward"], atol=1e-5, rtol=0)
+
+
+def block_names(i: int) -> set[str]:
+    linears = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "adaLN_modulation.1")
+    return {f"blocks.{i}.{linear}.{part}" for linear in linears for part in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(("name", "tensors"), [("DiT-XL/2", 292), ("DiT-B/4", 132)])
+def test_the_state_dict_has_the_authors_layout(name, tensors):
+    config = preset(name)
+    shapes = {key: tuple(value.shape) for key, value in on_meta(config).state_dict().items()}
+    assert len(shapes) == tensors
+    others = ("x_embedder.proj", "t_embedder.mlp.0", "t_embedder.mlp.2")
+    others += ("final_layer.linear", "final_layer.adaLN_modulation.1")
+    expected = {f"{module}.{part}" for module in others for part in ("weight", "bias")}
+    expected |= {"pos_embed", "y_embedder.embedding_table.weight"}
+    assert set(shapes) == expected.union(*(block_names(i) for i in range(config.depth)))
+    D, p = config.hidden_size, config.patch_size
+    assert shapes["pos_embed"] == (1, config.tokens, D)
+    assert shapes["x_embedder.proj.weight"] == (D, 4, p, p)
+    assert shapes["y_embedder.embedding_table.weight"] == (1001, D)
+    assert shapes["t_embedder.mlp.0.weight"] == (D, 256)
+    assert shapes["blocks.0.attn.qkv.weight"] == (3 * D, D)
+    assert shapes["blocks.0.mlp.fc1.weight"] == (4 * D, D)
+    assert shapes["blocks.0.adaLN_modulation.1.weight"] == (6 * D, D)
+    assert shapes["final_layer.linear.weight"] == (8 * p * p, D)
+    assert shapes["final_layer.adaLN_modulation.1.weight"] == (2 * D, D)
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    torch.manual_seed(0)
+    return dit.build("DiT-N/2", input_size=8, in_channels=3, num_classes=10)
+
+
+def test_a_fresh_models_output_is_exactly_zero(fresh):
+    output = fresh(torch.randn(2, 3, 8, 8), torch.tensor([3, 999]), torch.tensor([0, 10]))
+    assert output.shape == (2, 6, 8, 8) and (output == 0).all()
+
+
+def test_each_block_of_a_fresh_model_is_the_identity(fresh):
+    x, c = torch.randn(2, 16, 128), torch.randn(2, 128)
+    assert len(fresh.blocks) == 4
+    for block in fresh.blocks:
+        assert torch.equal(block(x, c), x)
+
+
+def test_the_start_is_the_authors(fresh):
+    """Xavier's uniform bound for linears, and for patches as the linear they are; else N(0, 0.02)."""
+    for linear in (fresh.blocks[0].attn.qkv, fresh.blocks[0].mlp.fc1, fresh.x_embedder.proj):
+        bound = (6 / (linear.weight[0].numel() + len(linear.weight))) ** 0.5
+        assert 0.97 * bound < linear.weight.abs().max() <= bound
+        assert (linear.bias == 0).all()
+    for normal in (fresh.t_embedder.mlp[0], fresh.t_embedder.mlp[2], fresh.y_embedder.embedding_table):
+        assert normal.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert torch.equal(fresh.pos_embed[0], sincos_position_table(128, 4))
+
+
+def test_the_position_table(fresh):
+    table = sincos_position_table(384, 16)
+    assert table.shape == (256, 384) and table.dtype == torch.float32
+    right, down = table[1], table[16]  # row 0, column 1; row 1, column 0
+    torch.testing.assert_close(right[:3], torch.tensor([0.841471, 0.788593, 0.734822]), atol=1e-6, rtol=0)
+    assert (right[192:288] == 0).all() and (right[288:] == 1).all()
+    assert torch.equal(down, right.roll(192))
+    assert table.double().sum().item() == pytest.approx(44720.3386, abs=1e-3)
+    assert table.double().square().sum().item() == pytest.approx(49152, abs=1e-3)
+    assert not fresh.pos_embed.requires_grad
+
+
+def test_the_timestep_sinusoids():
+    embedded = TimestepEmbedder.sinusoids(torch.tensor([0, 1, 500, 999]))
+    assert embedded.shape == (4, 256) and embedded.dtype == torch.float32
+    sums = embedded.double().sum(dim=1).tolist()
+    # An angle near 999 is off by up to 3e-5 in float32, and 256 entries are added.
+    assert sums == pytest.approx([128, 138.00299, 57.54699, 52.50462], abs=5e-4)
+    cosines, sines = embedded[1, :2].tolist(), embedded[1, 128:130].tolist()
+    assert cosines == pytest.approx([0.540302, 0.597375], abs=1e-6)
+    assert sines == pytest.approx([0.841471, 0.801962], abs=1e-6)
+
+
+def test_unpatchify_puts_each_number_where_the_authors_do():
+    model = on_meta(preset("DiT-S/2"))
+    picture = model.unpatchify(torch.arange(256 * 32).view(1, 256, 32))[0]
+    assert picture.shape == (8, 32, 32)
+    assert (picture[1, 0, 1], picture[0, 0, 2], picture[0, 2, 0]) == (9, 32, 512)
+
+
+def test_unpatchify_inverts_the_patch_embeddings_order():
+    """Patch (2, 1) of a picture goes into token 2 * side + 1, and that token comes out as patch (2, 1)."""
+    model = dit.build(ModelConfig(hidden_size=16, depth=1, num_heads=1, input_size=8, learn_sigma=False))
+    picture = torch.zeros(1, 4, 8, 8)
+    picture[:, :, 4:6, 2:4] = 1
+    used = model.x_embedder(picture)[0].abs().sum(dim=1).nonzero().flatten().tolist()
+    assert used == [9]
+    tokens = torch.zeros(1, 16, 16)
+    tokens[:, 9] = 1
+    assert torch.equal(model.unpatchify(tokens), picture)
+
+
+def test_labels_are_dropped_in_training_only_and_in_the_right_share():
+    embedder = LabelEmbedder(10, 4, dropout_prob=0.1)
+    labels = torch.arange(20_000) % 10
+    null = embedder.embedding_table.weight[10]
+    torch.manual_seed(0)
+    kept, dropped = embedder.eval()(labels), embedder.train()(labels)
+    assert torch.equal(kept, embedder.embedding_table(labels))
+    is_null = (dropped == null).all(dim=1)
+    assert is_null.float().mean().item() == pytest.approx(0.1, abs=0.01)  # five standard deviations
+    assert torch.equal(dropped[~is_null], kept[~is_null])
+    assert is_null.view(-1, 10).float().mean(dim=0).min() > 0.05  # of every class
+
+
+def test_without_dropout_there_is_no_null_row_and_training_drops_nothing():
+    embedder = LabelEmbedder(10, 4, dropout_prob=0.0).train()
+    labels = torch.arange(1000) % 10
+    assert len(embedder.embedding_table.weight) == 10
+    assert torch.equal(embedder(labels), embedder.embedding_table(labels))
+
+
+def test_a_model_in_eval_mode_is_deterministic_and_in_training_is_not(random_model):
+    model = random_model(class_dropout_prob=0.5)
+    x, t, y = torch.randn(16, 3, 8, 8), torch.full((16,), 7), torch.arange(16) % 10
+    assert torch.equal(model(x, t, y), model(x, t, y))
+    model.train()
+    assert not torch.equal(model(x, t, y), model(x, t, y))
+
+
+def test_an_unconditional_model_has_no_labels(random_model):
+    model = random_model(num_classes=0)
+    assert not any("y_embedder" in name for name in model.state_dict())
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([1, 2])
+    assert torch.equal(model(x, t), model(x, t, torch.tensor([3, 4])))
+
+
+def test_a_conditional_model_wants_labels(random_model):
+    with pytest.raises(ValueError, match="10 classes.*give y"):
+        random_model()(torch.randn(2, 3, 8, 8), torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("fields", [{}, {"patch_size": 4, "learn_sigma": False}, {"in_channels": 1}], ids=str)
+def test_the_output_depends_on_the_picture_the_timestep_and_the_label(fields, random_model):
+    model = random_model(**fields)
+    x = torch.randn(2, model.config.in_channels, 8, 8)
+    t, y = torch.tensor([10, 500]), torch.tensor([3, 4])
+    with torch.no_grad():
+        output = model(x, t, y)
+        moved = x.clone()
+        moved[0, 0, 0, 0] += 1
+        for changed in (model(moved, t, y), model(x, t + 1, y), model(x, t, y + 1), model(x, t, y * 0 + 10)):
+            assert not torch.allclose(changed[0], output[0], atol=1e-5)
+        assert (model(moved, t, y) != output)[0].flatten(1).all()  # attention reaches every pixel
+        torch.testing.assert_close(model(moved, t, y)[1], output[1])  # and no other picture
+
+
+def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch(random_model):
+    model = random_model()
+    x, t, y = torch.randn(5, 3, 8, 8), torch.arange(5) * 200, torch.arange(5)
+    with torch.no_grad():
+        alone = torch.cat([model(x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(5)])
+        torch.testing.assert_close(model(x, t, y), alone, atol=1e-5, rtol=0)

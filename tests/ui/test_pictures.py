@@ -1,0 +1,42 @@
+"""Pictures as files and as HTML."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ui.pictures import figure_html, png, read_settings, with_settings
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+SETTINGS = {"model": "big", "class": 'a "quoted" <class>', "seed": 3, "steps": 5}
+
+
+def test_a_png_carries_pixels_and_settings_exactly() -> None:
+    image = Image.open(io.BytesIO(png(PIXELS[0], SETTINGS)))
+    assert np.array_equal(np.asarray(image), PIXELS[0])
+    assert read_settings(image) == SETTINGS
+
+
+def test_an_image_keeps_its_settings_when_saved_as_png() -> None:
+    image, file = with_settings(PIXELS[0], SETTINGS), io.BytesIO()
+    assert read_settings(image) == SETTINGS
+    with pytest.raises(ValueError, match="no 'dit-lab' text chunk"):
+        Image.fromarray(PIXELS[0]).save(file, format="png")
+        read_settings(Image.open(file))
+
+
+def test_figures_have_alternative_texts_and_downloads_with_settings() -> None:
+    text = figure_html(PIXELS, ["one <b>", "two"], [SETTINGS, SETTINGS])
+    assert re.findall(r'alt="([^"]*)"', text) == ["one &lt;b&gt;", "two"]
+    links = re.findall(r'href="data:image/png;base64,([^"]+)" download="([^"]+)"', text)
+    assert len(links) == 2 and "<class>" not in links[0][1]
+    for pixels, (data, _) in zip(PIXELS, links, strict=True):
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert np.array_equal(np.asarray(image), pixels) and read_settings(image) == SETTINGS
+
+
+def test_frames_on_the_way_are_no_downloads() -> None:
+    assert "download=" not in figure_html(PIXELS, ["one", "two"])

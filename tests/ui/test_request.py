@@ -1,0 +1,102 @@
+"""What may be asked for, and what is said when something else is."""
+
+from pathlib import Path
+
+import pytest
+
+from ui.ladder import Rung, open_ladder
+from ui.request import parse
+
+GOOD = {
+    "model": "big",
+    "label": 3,
+    "steps": 10,
+    "guidance_scale": 2.0,
+    "seed": 7,
+    "pictures": 2,
+    "sampler": "ddim",
+}
+
+
+@pytest.fixture(scope="module")
+def ladder(ladder_files: list[Path]) -> list[Rung]:
+    """The two random models, and whatever is bundled."""
+    return open_ladder(ladder_files)
+
+
+def test_a_good_wish_becomes_settings(ladder: list[Rung]) -> None:
+    request = parse(ladder, **GOOD)
+    assert request.rung.name == "big"
+    assert list(request.settings.classes) == [3, 3]
+    assert list(request.settings.seeds) == [7, 8]
+    assert request.settings.guidance_scale == 2.0
+
+
+def test_the_ladder_is_ordered_by_compute(ladder: list[Rung]) -> None:
+    costs = [rung.pipeline.macs_per_pass for rung in ladder]
+    assert costs == sorted(costs) and len(set(costs)) == len(costs)
+
+
+def test_a_class_may_be_named_and_a_model_counted(ladder: list[Rung]) -> None:
+    assert parse(ladder, **GOOD | {"label": "Cone"}).label == 3
+    assert parse(ladder, **GOOD | {"label": "4"}).label == 4
+    position = [rung.name for rung in ladder].index("big")
+    assert parse(ladder, **GOOD | {"model": position}).rung.name == "big"
+
+
+def test_everything_needed_to_draw_again_is_described(ladder: list[Rung]) -> None:
+    described = parse(ladder, **GOOD).describe(1)
+    again = parse(
+        ladder,
+        described["model"],
+        described["class"],
+        described["steps"],
+        described["guidance_scale"],
+        described["seed"],
+        1,
+        described["sampler"],
+    )
+    assert again.settings.seeds[0] == 8 and again.label == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"label": 5}, r"class is 5; it must be a number from 0 to 4, or one of sphere"),
+        ({"label": -1}, "from 0 to 4"),
+        ({"label": "dodecahedron"}, "dodecahedron"),
+        ({"label": 1.5}, "whole number from 0 to 4"),
+        ({"steps": 0}, "steps is 0; it must be a number from 1 to 1000"),
+        ({"steps": 10_000}, "from 1 to 1000"),
+        ({"steps": "many"}, "steps is 'many'"),
+        ({"steps": None}, "steps is None"),
+        ({"steps": True}, "steps is True"),
+        ({"steps": 2.5}, "whole number"),
+        ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
+        ({"guidance_scale": float("inf")}, "guidance_scale is inf"),
+        ({"guidance_scale": -1}, "from 0 to 20"),
+        ({"guidance_scale": [2]}, "guidance_scale"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**63}, "seed"),
+        ({"pictures": 500}, "pictures is 500; it must be a number from 1 to 16"),
+        ({"pictures": 0}, "from 1 to 16"),
+        ({"sampler": "euler"}, "ddim, dpm-solver"),
+        ({"sampler": ["ddim"]}, "sampler"),
+        ({"model": "DiT-XXL"}, "small"),
+        ({"model": 99}, "position"),
+        ({"model": float("nan")}, "model is nan"),
+        ({"label": "x" * 10_000}, r"\.\.\."),
+    ],
+)
+def test_bad_input_is_named_with_its_limit(ladder: list[Rung], change: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse(ladder, **GOOD | change)
+
+
+def test_a_large_seed_is_kept_to_the_last_digit(ladder: list[Rung]) -> None:
+    assert parse(ladder, **GOOD | {"seed": 2**62 + 1}).settings.seeds[0] == 2**62 + 1
+
+
+def test_expected_seconds_grow_with_the_work(ladder: list[Rung]) -> None:
+    few, many = (parse(ladder, **GOOD | {"steps": steps}) for steps in (5, 50))
+    assert 0 < few.rung.seconds(few.settings) * 5 < many.rung.seconds(many.settings)

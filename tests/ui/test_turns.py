@@ -1,0 +1,105 @@
+"""One device, many visitors: turns, stopping, leaving."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from dit.pipeline import Frame
+from ui.ladder import open_ladder
+from ui.request import Request, parse
+from ui.turns import MAX_WAITING, Full, Turns
+
+
+@pytest.fixture(scope="module")
+def request_small(ladder_files: list[Path]) -> Request:
+    """Eight steps of the small model."""
+    return parse(open_ladder(ladder_files), "small", 0, 8, 1.0, 0, 1, "ddim")
+
+
+async def collect(turns: Turns, request: Request, session: str, log: list[str]) -> list[Frame]:
+    frames = []
+    async for event in turns.draw(request, turns.enter(session, 1.0)):
+        if isinstance(event, Frame):
+            frames.append(event)
+            log.append(session)
+    return frames
+
+
+def test_jobs_run_one_after_the_other_in_order(request_small: Request) -> None:
+    async def scene() -> None:
+        turns, log = Turns(), []
+        jobs = [asyncio.create_task(collect(turns, request_small, name, log)) for name in "abc"]
+        drawn = await asyncio.gather(*jobs)
+        assert [len(frames) for frames in drawn] == [8, 8, 8]
+        assert log == ["a"] * 8 + ["b"] * 8 + ["c"] * 8
+        assert not turns.line
+
+    asyncio.run(scene())
+
+
+def test_waiting_shows_the_seconds_of_those_before(request_small: Request) -> None:
+    async def scene() -> None:
+        turns = Turns()
+        first, second = turns.enter("a", 30.0), turns.enter("b", 5.0)
+        assert turns.ahead(second) == 1 and turns.wait_before(second) == pytest.approx(30.0)
+        assert turns.wait_before(None) == pytest.approx(35.0)
+        waiting = turns.draw(request_small, second)
+        assert await anext(waiting) == pytest.approx(30.0)
+        turns.line.remove(first)
+        assert isinstance(await anext(waiting), Frame)
+        await waiting.aclose()
+        assert not turns.line
+
+    asyncio.run(scene())
+
+
+def test_stop_ends_within_one_step_and_only_ones_own(request_small: Request) -> None:
+    async def scene() -> None:
+        turns = Turns()
+        own = turns.enter("a", 1.0)
+        other = asyncio.create_task(collect(turns, request_small, "b", []))
+        seen = []
+        async for event in turns.draw(request_small, own):
+            seen.append(event)
+            if len(seen) == 3:
+                assert turns.stop("a") == 1 and turns.stop("nobody") == 0
+        assert len(seen) == 3
+        assert len(await other) == 8
+
+    asyncio.run(scene())
+
+
+def test_stop_while_waiting_leaves_the_line(request_small: Request) -> None:
+    async def scene() -> None:
+        turns = Turns()
+        turns.enter("a", 1.0)
+        waiting = asyncio.create_task(collect(turns, request_small, "b", []))
+        await asyncio.sleep(0.05)
+        turns.stop("b")
+        assert await asyncio.wait_for(waiting, 2) == []
+        assert [ticket.session for ticket in turns.line] == ["a"]
+
+    asyncio.run(scene())
+
+
+def test_a_cancelled_job_frees_the_device(request_small: Request) -> None:
+    async def scene() -> None:
+        turns = Turns()
+        job = asyncio.create_task(collect(turns, request_small, "a", []))
+        await asyncio.sleep(0.02)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert not turns.line
+        assert len(await collect(turns, request_small, "b", [])) == 8
+
+    asyncio.run(scene())
+
+
+def test_a_full_line_says_when_to_come_back(request_small: Request) -> None:
+    turns = Turns()
+    for i in range(MAX_WAITING):
+        turns.enter(str(i), 2.0)
+    with pytest.raises(Full, match=rf"{MAX_WAITING} jobs are waiting.*about 40 s"):
+        turns.enter("late", 1.0)

@@ -1,0 +1,230 @@
+"""How many of a model's pictures show what was asked for: `python -m train.evaluate WEIGHTS`.
+
+Picture k shows class k % 10 and starts from seed `seed + k`, so that more pictures contain the fewer. The
+judge is the classifier of `train.classifier`; its accuracy on held-out real pictures stands beside.
+"""
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+import dit
+from dit.pipeline import Pipeline, SampleSettings
+from dit.weights import atomic_write, describe, locate
+from train.classifier import DEFAULT, Classifier, accuracy
+from train.classifier import load as load_classifier
+from train.hardware import select
+from train.loop import commit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Draw pictures of every class, and count how many a classifier recognises."""
+
+    weights: tyro.conf.Positional[str]
+    """weights file, or the name of a bundled model"""
+    pictures_per_class: int = 100
+    """pictures drawn of each class"""
+    steps: int = 50
+    """network calls a picture"""
+    guidance_scale: float = 2.0
+    """classifier-free guidance; 1 is none"""
+    sampler: str = "ddim"
+    """ddim, dpm-solver++ or ddpm"""
+    eta: float = 0.0
+    """DDIM's noise, 0 to 1"""
+    seed: int = 0
+    """of the first picture; each further one has the next seed"""
+    batch_size: int = 50
+    """pictures drawn together; changes the speed only"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps, ..."""
+    classifier: Path = DEFAULT
+    """file of the judge"""
+    grid: Path | None = None
+    """picture file to write: one row a class"""
+    grid_columns: int = 16
+    """pictures of each class in the grid, at most"""
+    grid_scale: int = 2
+    """screen pixels a pixel in the grid"""
+    out: Path | None = None
+    """JSON file to write"""
+    record: bool = False
+    """add the results to the weights file itself"""
+
+    def __post_init__(self) -> None:
+        for name in ("pictures_per_class", "batch_size", "grid_columns", "grid_scale"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def draw(pipeline: Pipeline, evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """The model's pictures (N, H, W, 3) uint8, and the labels (N,) int64 that they were asked to show.
+
+    Raises:
+        ValueError: settings that the sampler or the model cannot serve.
+    """
+    classes = pipeline.model.config.num_classes
+    total = classes * evaluation.pictures_per_class
+    pictures = []
+    with tqdm(total=total * evaluation.steps, desc="drawing", unit="step") as bar:  # one picture, one step
+        for start in range(0, total, evaluation.batch_size):
+            batch = range(start, min(start + evaluation.batch_size, total))
+            settings = SampleSettings(
+                classes=[k % classes for k in batch],
+                seeds=[evaluation.seed + k for k in batch],
+                steps=evaluation.steps,
+                guidance_scale=evaluation.guidance_scale,
+                sampler=evaluation.sampler,
+                eta=evaluation.eta,
+            )
+            for frame in pipeline.stream(settings):
+                last = frame.x0
+                bar.update(len(batch))
+            pictures.append(last)
+    return np.concatenate(pictures), np.arange(total) % classes
+
+
+def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
+    """The results, as JSON values that say how they came about, and the pictures (N, H, W, 3) uint8.
+
+    Raises:
+        WeightsError: a file that is not a model, or not a classifier.
+        ValueError: a setting is out of range, or the model draws what the classifier does not know.
+    """
+    path = locate(evaluation.weights)
+    digest = sha256(path)
+    model, judge = dit.load(path), load_classifier(evaluation.classifier)
+    check(model, judge)
+    pictures, labels = draw(Pipeline(model, select(evaluation.device).device), evaluation)
+    results = {
+        "weights": path.name,
+        "sha256": digest,
+        "sampler": evaluation.sampler,
+        "steps": evaluation.steps,
+        "guidance_scale": evaluation.guidance_scale,
+        "eta": evaluation.eta,
+        "seed": evaluation.seed,
+        "pictures_per_class": evaluation.pictures_per_class,
+        "accuracy": accuracy(judge.classify(pictures), labels, judge.config.classes),
+        "classifier": {
+            "file": evaluation.classifier.name,
+            "sha256": sha256(evaluation.classifier),
+            "held_out": judge.provenance["held_out"],
+        },
+        "commit": commit(),
+    }
+    return results, pictures
+
+
+def check(model: dit.DiT, judge: Classifier) -> None:
+    """Raises ValueError unless the classifier, itself measured, knows the model's classes and size."""
+    known = list(judge.config.classes)
+    named = model.provenance.get("classes")
+    if named != known or model.config.num_classes != len(known):
+        raise ValueError(
+            f"the model has {model.config.num_classes} classes, named {named} in its provenance, but the "
+            f"classifier knows {known}; evaluate a class-conditional model trained on those"
+        )
+    size = (model.config.in_channels, model.config.input_size)
+    if size != (3, judge.config.side):
+        raise ValueError(
+            f"the model draws {size[0]} channels of side {size[1]}, but the classifier knows 3 of side "
+            f"{judge.config.side}; evaluate a model of that size"
+        )
+    if "held_out" not in judge.provenance:
+        raise ValueError(
+            "the classifier's provenance has no held_out accuracy to compare with; "
+            "make it again with python -m train.classifier"
+        )
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results for a terminal: what the classifier recognises, of generated and of real pictures."""
+    found, real = results["accuracy"], results["classifier"]["held_out"]
+    lines = [f"{'class':<12}{'generated':>10}{'real':>10}"]
+    for name, share in found["per_class"].items():
+        lines.append(f"{name:<12}{share:>10.1%}{real['per_class'][name]:>10.1%}")
+    lines.append(f"{'all':<12}{found['overall']:>10.1%}{real['overall']:>10.1%}")
+    return "\n".join(lines)
+
+
+def grid(pictures: np.ndarray, classes: int, columns: int, scale: int) -> Image.Image:
+    """A row for each class of its first `columns` pictures, enlarged, with white lines of one pixel between.
+
+    pictures: (N, H, W, 3) uint8, of class 0, 1, ... in turn.
+    """
+    rows = [pictures[y::classes][:columns] for y in range(classes)]
+    height, width = (side * scale + 1 for side in pictures.shape[1:3])
+    sheet = np.full((classes * height - 1, len(rows[0]) * width - 1, 3), 255, np.uint8)
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            large = picture.repeat(scale, 0).repeat(scale, 1)
+            sheet[y * height :, x * width :][: height - 1, : width - 1] = large
+    return Image.fromarray(sheet)
+
+
+def record(weights_path: Path | str, results: dict[str, Any]) -> None:
+    """Put results into a weights file's provenance, under "results", in place of any there; all else stays.
+
+    The file's own digest is left out: writing it would change it.
+
+    Raises:
+        WeightsError: not a model's weights file.
+    """
+    path = locate(weights_path)
+    provenance = describe(path)[1]
+    provenance["results"] = {name: value for name, value in results.items() if name != "sha256"}
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() | {"provenance": json.dumps(provenance)}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    atomic_write(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def main(arguments: list[str]) -> int:
+    """Evaluate, print the table, and write what was asked for. Returns the exit status."""
+    try:
+        evaluation = tyro.cli(Evaluation, prog="python -m train.evaluate", args=arguments)
+        results, pictures = evaluate(evaluation)
+    except (ValueError, TypeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    print(table(results))
+    if evaluation.record:
+        path = locate(evaluation.weights)
+        record(path, results)
+        results["sha256"] = sha256(path)  # of the file that now lies there; its tensors are the same
+    if evaluation.out:
+        text = json.dumps(results, indent=1) + "\n"
+        atomic_write(evaluation.out, lambda temporary: temporary.write_text(text))
+    if evaluation.grid:
+        classes = len(results["accuracy"]["per_class"])
+        sheet = grid(pictures, classes, evaluation.grid_columns, evaluation.grid_scale)
+        atomic_write(evaluation.grid, lambda temporary: sheet.save(temporary, format="png"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
