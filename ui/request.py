@@ -64,7 +64,7 @@ def parse(
     seed = _whole("seed", seed, 0, MAX_SEED - MAX_PICTURES)
     pictures = _whole("pictures", pictures, 1, MAX_PICTURES)
     scale = _number("guidance_scale", guidance_scale, 0, MAX_GUIDANCE)
-    if sampler not in SAMPLERS:
+    if sampler not in list(SAMPLERS):  # a list: what was sent need not be hashable
         raise ValueError(f"sampler is {_short(sampler)}; it must be one of {', '.join(SAMPLERS)}")
     settings = SampleSettings(
         classes=[label] * pictures,
