@@ -28,14 +28,13 @@ TRIALS = {
     "epsilon": {"prediction": "epsilon"},
     "lr 5e-4": {"lr": 5e-4},
     "lr 2e-3": {"lr": 2e-3},
-    "batch 64": {"batch_size": 64},
-    "batch 256": {"batch_size": 256},
+    "batch 32": {"batch_size": 32},
+    "batch 128": {"batch_size": 128},
     "beta2 0.95": {"beta2": 0.95},
     "grad clip 1": {"grad_clip": 1.0},
-    "DiT-N/4": {"model": "DiT-N/4"},
+    "DiT-T/8": {"model": "DiT-T/8"},
+    "DiT-T/4": {"model": "DiT-T/4"},
     "DiT-M/4": {"model": "DiT-M/4"},
-    "DiT-M/8": {"model": "DiT-M/8"},
-    "DiT-N/2": {"model": "DiT-N/2"},
 }
 
 

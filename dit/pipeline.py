@@ -76,7 +76,7 @@ class Pipeline:
         """Raises ValueError for a model whose output is neither grey (1 channel) nor RGB (3)."""
         if model.config.in_channels not in (1, 3):
             raise ValueError(
-                f"this model has {model.config.in_channels} channels; only 1 (grey) and 3 (RGB) are pictures; "
+                f"this model has {model.config.in_channels} channels; 1 (grey) and 3 (RGB) are pictures; "
                 "latents need an autoencoder"
             )
         self.device = torch.device(device)

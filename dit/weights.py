@@ -49,10 +49,13 @@ def save(
 ) -> None:
     """Write a model's weights, config and provenance to one safetensors file, atomically.
 
+    dtype: of what was trained; the fixed position table stays float32, since rounding it would shift it.
+
     provenance: JSON values: dataset, recipe, images seen, commit, class names, measured results.
     """
     tensors = {
-        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()
+        name: tensor.detach().to("cpu", torch.float32 if name == "pos_embed" else dtype).contiguous()
+        for name, tensor in model.state_dict().items()
     }
     metadata = {
         "format": FORMAT,

@@ -159,11 +159,11 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
     with gr.Row(elem_id="explore"):
         with gr.Column(scale=2, min_width=300):
             controls, name, lock = build_controls(ladder)
+        with gr.Column(scale=3, min_width=300):
             with gr.Row():
                 generate = gr.Button("Generate", variant="primary", elem_id="generate")
                 stop = gr.Button("Stop", variant="stop", elem_id="stop", interactive=False)
             price = gr.HTML(elem_id="price")
-        with gr.Column(scale=3, min_width=300):
             status = gr.Markdown(WELCOME, elem_id="status")
             canvas = gr.HTML(empty_html("Nothing drawn yet"), elem_id="canvas")
             with gr.Row():

@@ -23,6 +23,7 @@ SERVING: dict[str, Any] = {
     "enable_monitoring": False,
     "run_history": False,
     "ssr_mode": False,
+    "state_session_capacity": 64,  # a visitor's frames take up to 13 MB
     "footer_links": ["api", "settings"],
 }
 

@@ -15,7 +15,7 @@ METADATA_KEY = "dit-lab"  # of the PNG text chunk that holds the settings as JSO
 
 CSS = """
 .dl-pictures { display: grid; gap: 10px; grid-template-columns: repeat(var(--columns), minmax(0, 1fr));
-  max-width: 720px; margin: 0 auto; }
+  max-width: calc(var(--columns) * 250px); margin: 0 auto; }
 .dl-pictures figure { margin: 0; position: relative; }
 .dl-pictures img { width: 100%; aspect-ratio: 1; image-rendering: pixelated; display: block;
   border-radius: 8px; background: var(--background-fill-secondary); }

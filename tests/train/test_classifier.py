@@ -119,6 +119,10 @@ def test_spoiling_is_mild_bounded_repeatable_and_different_for_each_picture(unse
     assert torch.equal(once, again) and once.shape == x.shape and once.abs().max() <= 1
     change = (once - x).abs().mean((1, 2, 3))
     assert len(set(change.tolist())) == 8 and 0.01 < change.mean() < 0.3
+    red = torch.tensor([0.5, -0.5, -0.5])[:, None, None].expand(16, 3, 32, 32)
+    means = spoil(red, torch.Generator().manual_seed(5)).mean((2, 3))
+    colour = means[:, 0] - means[:, 1]
+    assert colour.min() < 0.3 < 0.9 < colour.max()  # from nearly grey to vivid
     flat = spoil(torch.zeros(8, 3, 32, 32), torch.Generator().manual_seed(5)).mean((1, 2, 3))
     assert flat.std() > 0.03  # brightness is a picture's own; noise alone moves a mean by some 0.002
 

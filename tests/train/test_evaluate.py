@@ -24,7 +24,9 @@ def tiny(**overrides):
     settings = {"input_size": 32, "in_channels": 3, "num_classes": 10, "prediction": "v"} | overrides
     torch.manual_seed(0)
     model = dit.build("DiT-N/8", **settings)
-    torch.nn.init.normal_(model.final_layer.linear.weight, std=0.1)  # a fresh model would predict zeros only
+    for parameter in model.parameters():
+        if not parameter.any():  # a fresh model predicts zeros, whatever its class: see adaLN-zero
+            torch.nn.init.normal_(parameter, std=0.2)
     model.provenance = {"classes": list(solids.CLASSES), "dataset": "solids"}
     return model.eval()
 
@@ -78,6 +80,22 @@ def test_pictures_follow_from_class_and_seed_alone():
         alone = pipeline.generate(settings).x0[0]
         assert np.abs(alone.astype(int) - pictures[k]).max() <= 1, k  # batches differ in rounding
     assert len({picture.tobytes() for picture in pictures}) == 20
+    other = dit.SampleSettings(classes=[1], seeds=[40], steps=2, guidance_scale=1.5)
+    assert np.abs(pipeline.generate(other).x0[0].astype(int) - pictures[0]).max() > 10  # the class matters
+
+
+@pytest.mark.parametrize("change", [{"sampler": "ddpm"}, {"eta": 1.0}, {"guidance_scale": 4.0}, {"steps": 3}])
+def test_every_setting_reaches_the_sampler(change):
+    pipeline = dit.Pipeline(tiny())
+    evaluation = Evaluation(
+        weights="", **{"pictures_per_class": 1, "steps": 2, "guidance_scale": 1.5} | change
+    )
+    pictures, _ = draw(pipeline, evaluation)
+    settings = {"steps": 2, "guidance_scale": 1.5}
+    direct = {"classes": list(range(10)), "seeds": list(range(10))}
+    changed = pipeline.generate(dit.SampleSettings(**direct, **settings | change)).x0
+    unchanged = pipeline.generate(dit.SampleSettings(**direct, **settings)).x0
+    assert (pictures == changed).all() and (pictures != unchanged).any()
 
 
 def test_perfect_and_mislabelled_pictures_are_counted_as_such(weights, monkeypatch):

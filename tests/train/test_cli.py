@@ -1,0 +1,116 @@
+"""`python -m train`: what it says when something is wrong, and when everything is right."""
+
+import dataclasses
+import json
+
+import pytest
+
+from train.__main__ import main, parse
+from train.config import RECIPES, TrainConfig
+
+TINY = ["--model=DiT-N/8", "--image-size=16", "--num-pictures=64", "--batch-size=8", "--device=cpu"]
+TINY += ["--total-steps=3", "--sample-every=1000"]
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output, standard error with its line breaks and boxes removed."""
+    try:
+        status = main(list(arguments))
+    except SystemExit as end:
+        status = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return status, out, " ".join(err.replace("│", " ").split())
+
+
+def test_a_run_prints_where_its_weights_are(tmp_path, capsys):
+    status, out, err = run(capsys, "smoke", f"--run-dir={tmp_path}", *TINY)
+    assert status == 0 and out == f"{tmp_path / 'weights.safetensors'}\n"
+    assert "DiT-N/8 on solids, cpu" in err and str(tmp_path) in err
+    assert json.loads((tmp_path / "config.json").read_text())["total_steps"] == 3
+
+
+def test_flags_replace_the_recipes_values_and_nothing_else():
+    config = parse(["smoke", "--lr=0.5", "--no-flip", "--prediction=epsilon"]).config
+    assert config == dataclasses.replace(RECIPES["smoke"], lr=0.5, flip=False, prediction="epsilon")
+    for name, recipe in RECIPES.items():
+        assert parse([name]).config == recipe
+        assert parse([name]).run_dir.parts == ("runs", name)
+
+
+def test_an_unknown_recipe_names_those_there_are(capsys):
+    status, out, err = run(capsys, "smok")
+    assert status == 1 and out == "" and "'smok'" in err and "smoke" in err
+    status, _, err = run(capsys, "imagenet")
+    assert status == 1 and "imagenet" in err and "smoke" in err and "solids" in err
+
+
+def test_an_unknown_key_names_the_nearest(capsys):
+    status, _, err = run(capsys, "smoke", "--total-step", "3")
+    assert status not in (0, 1) and "--total-step, 3" in err and "--total-steps INT" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--lr=-1"], "lr is -1.0; it must be a positive number"),
+        (["--total-steps=0"], "total_steps is 0"),
+        (["--image-size=30"], "image_size 30 is not a multiple of 8, the patch of DiT-N/8"),
+        (["--model=DiT-Q/1"], "model is 'DiT-Q/1'; choose one of DiT-XL/2"),
+        (["--device=nonsense"], "device 'nonsense' cannot be used here"),
+    ],
+    ids=str,
+)
+def test_a_bad_value_is_one_line_and_status_1(arguments, said, tmp_path, capsys):
+    status = main(["smoke", f"--run-dir={tmp_path / 'run'}", *arguments])
+    out, err = capsys.readouterr()
+    assert status == 1 and out == ""
+    assert err.startswith("error: ") and said in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_value_of_another_type_is_refused(capsys):
+    status, _, err = run(capsys, "smoke", "--total-steps=many")
+    assert status not in (0, 1) and "--total-steps" in err and "many" in err
+
+
+def test_another_recipe_in_the_same_folder_is_one_line_and_status_1(tmp_path, capsys):
+    arguments = ["smoke", f"--run-dir={tmp_path}", *TINY]
+    assert run(capsys, *arguments)[0] == 0
+    status, out, err = run(capsys, *arguments, "--lr=0.5")
+    assert status == 1 and out == "" and "lr was 0.001, now 0.5" in err
+
+
+def test_a_diverging_run_is_one_line_and_status_1(tmp_path, capsys):
+    status, out, err = run(capsys, "smoke", f"--run-dir={tmp_path}", *TINY, "--lr=1e30")
+    assert status == 1 and out == "" and "error: loss is" in err and "Traceback" not in err
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.__main__.train", interrupted)
+    status, _, err = run(capsys, "smoke", f"--run-dir={tmp_path}")
+    assert status == 130 and "same command continues" in err
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_help_shows_every_setting_with_its_default_and_unit(recipe, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([recipe, "--help"])
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for field in dataclasses.fields(TrainConfig):
+        default = getattr(RECIPES[recipe], field.name)
+        assert f"--{field.name.replace('_', '-')}" in text, field.name
+        assert f"(default: {default})" in text, field.name
+    for unit in ("(pixels)", "(pictures)", "(optimizer steps)", "pictures a step", "(steps)"):
+        assert unit in text
+
+
+def test_help_lists_the_recipes(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in RECIPES)

@@ -1,0 +1,110 @@
+"""Recipes: checked when made, and the learning rate that they describe."""
+
+import dataclasses
+
+import pytest
+
+from dit.config import MODELS
+from train.config import RECIPES, RESUMABLE, TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"model": "DiT-Q/3"}, "model is 'DiT-Q/3'.*DiT-T/4"),
+        ({"total_steps": 0}, "total_steps is 0.*at least 1"),
+        ({"batch_size": 0}, "batch_size is 0.*at least 1"),
+        ({"log_every": 0}, "log_every is 0.*at least 1"),
+        ({"sample_every": 0}, "sample_every is 0.*at least 1"),
+        ({"checkpoint_every": 0}, "checkpoint_every is 0.*at least 1"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints is 0.*at least 1"),
+        ({"num_pictures": 255}, "num_pictures is 255.*at least 256"),
+        ({"image_size": 4}, "image_size is 4.*at least 8"),
+        ({"image_size": 30}, "image_size 30 is not a multiple of 4, the patch of DiT-T/4"),
+        ({"seed": -1}, "seed is -1.*at least 0"),
+        ({"lr_warmup_steps": -1}, "lr_warmup_steps is -1"),
+        ({"lr_decay_steps": -1}, "lr_decay_steps is -1"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan"),
+        ({"grad_clip": -1.0}, "grad_clip is -1.0"),
+        ({"lr": 0.0}, "lr is 0.0.*positive"),
+        ({"lr": -1e-4}, "lr is -0.0001.*positive"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"ema_decay": 1.0}, "ema_decay is 1.0.*below 1"),
+        ({"ema_decay": -0.1}, "ema_decay is -0.1"),
+        ({"beta2": 1.0}, "beta2 is 1.0.*below 1"),
+        ({"class_dropout_prob": 1.0}, "class_dropout_prob is 1.0.*below 1"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_refused_and_named(fields, said):
+    with pytest.raises(ValueError, match=said):
+        TrainConfig(**fields)
+
+
+def test_the_defaults_are_the_papers():
+    config = TrainConfig()
+    assert (config.lr, config.batch_size, config.total_steps, config.beta2) == (1e-4, 256, 400_000, 0.999)
+    assert (config.weight_decay, config.grad_clip, config.lr_warmup_steps, config.lr_decay_steps) == (
+        0,
+        0,
+        0,
+        0,
+    )
+    assert (config.ema_decay, config.class_dropout_prob, config.prediction) == (0.9999, 0.1, "epsilon")
+    assert config.flip
+    assert {config.lr_at(step) for step in (0, 1, 200_000, 399_999)} == {1e-4}
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    config = TrainConfig(total_steps=100, lr=2.0, lr_warmup_steps=10, lr_decay_steps=20)
+    rates = [config.lr_at(step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
+    assert rates[10:81] == [2.0] * 71
+    assert rates[80:] == pytest.approx([0.1 * left for left in range(20, 0, -1)])
+    assert min(rates) > 0  # no step is wasted
+
+
+def test_the_learning_rate_of_runs_shorter_than_their_ramps():
+    config = TrainConfig(total_steps=8, lr=1.0, lr_warmup_steps=10, lr_decay_steps=16)
+    assert [config.lr_at(step) for step in range(8)] == pytest.approx(
+        [0.1, 0.2, 0.3, 0.3125, 0.25, 0.1875, 0.125, 0.0625]
+    )
+    assert TrainConfig(total_steps=1, lr=1.0, lr_warmup_steps=1, lr_decay_steps=1).lr_at(0) == 1.0
+
+
+def test_what_may_change_on_resume_are_fields_that_do_not_change_the_steps_done():
+    fields = {field.name for field in dataclasses.fields(TrainConfig)}
+    assert RESUMABLE < fields
+    deciding = {
+        "model",
+        "prediction",
+        "data",
+        "image_size",
+        "num_pictures",
+        "flip",
+        "batch_size",
+        "lr",
+        "seed",
+    }
+    deciding |= {"lr_warmup_steps", "beta2", "weight_decay", "grad_clip", "class_dropout_prob", "ema_decay"}
+    assert not RESUMABLE & (deciding | {"precision", "compile"})
+
+
+def test_every_field_is_explained_with_its_unit():
+    """The explanations are the help text of `python -m train`."""
+    import inspect
+
+    source = inspect.getsource(TrainConfig)
+    for field in dataclasses.fields(TrainConfig):
+        assert f"    {field.name}: " in source
+        explanation = source.split(f"    {field.name}: ", 1)[1].split("\n")[1].strip()
+        assert explanation.startswith('"""') and explanation.endswith('"""'), field.name
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_complete(name):
+    recipe = RECIPES[name]
+    assert recipe.model in MODELS
+    assert recipe.checkpoint_every <= recipe.total_steps

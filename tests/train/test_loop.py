@@ -1,0 +1,440 @@
+"""The training loop: it learns, leaves what it promises, and ends alike whether interrupted or not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from dit import weights
+from dit.config import preset
+from dit.diffusion import training_losses
+from dit.dit import DiT
+from dit.layers import sincos_position_table
+from train.checkpoint import checkpoints
+from train.config import RECIPES, TrainConfig
+from train.data import SolidsData
+from train.hardware import Hardware, select
+from train.loop import Recorder, claim, fresh_state, train
+
+CPU = select("cpu", "fp32")
+
+# Small enough for a second; log_every does not divide checkpoint_every, so that resuming falls between lines.
+TINY = TrainConfig(
+    model="DiT-N/8",
+    prediction="v",
+    image_size=16,
+    num_pictures=64,
+    batch_size=8,
+    total_steps=12,
+    lr=1e-3,
+    lr_warmup_steps=4,
+    log_every=3,
+    sample_every=1000,
+    checkpoint_every=4,
+)
+
+
+@dataclass(frozen=True)
+class Interrupted(Hardware):
+    """Stops the run, as Ctrl-C does, before optimizer step `stop` (counted from 0)."""
+
+    stop: int = 0
+
+    def seed(self, seed: int, step: int) -> None:
+        if step == self.stop:
+            raise KeyboardInterrupt
+        super().seed(seed, step)
+
+
+def interrupt(config: TrainConfig, run_dir: Path, stop: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(config, run_dir, Interrupted(CPU.device, CPU.bf16, stop))
+
+
+def metrics(run_dir: Path) -> list[dict[str, float]]:
+    """The lines, without the one entry that a clock decides."""
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert all(row.pop("images_per_second") > 0 for row in rows)
+    return rows
+
+
+def identical(one: Path, other: Path) -> bool:
+    """Whether two weights files hold the same bits."""
+    a, b = load_file(one), load_file(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run of TINY in one go."""
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    assert train(TINY, run_dir, CPU) == run_dir / "weights.safetensors"
+    return run_dir
+
+
+# --- what a run leaves ---
+
+
+def test_a_run_leaves_its_config_metrics_samples_checkpoints_and_weights(finished):
+    assert {path.name for path in finished.iterdir() if not path.name.startswith(".")} == {
+        "config.json",
+        "metrics.jsonl",
+        "samples",
+        "checkpoints",
+        "weights.safetensors",
+    }
+    assert TrainConfig(**json.loads((finished / "config.json").read_text())) == TINY
+    assert [path.name for path in checkpoints(finished)] == ["step_00000008.pt", "step_00000012.pt"]
+    assert len(list((finished / "checkpoints").iterdir())) == 2  # no temporaries
+
+
+def test_metrics(finished):
+    rows = metrics(finished)
+    assert {3, 6, 9, 12} <= {row["step"] for row in rows}
+    assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["mse"] + row["vb"])
+        assert row["lr"] == TINY.lr_at(row["step"] - 1)
+        assert 0.1 < row["mse"] < 1 and 0 < row["vb"] < 0.5
+
+
+def test_the_grid_shows_eight_pictures_of_each_class(finished):
+    image = Image.open(finished / "samples" / "step_00000012.png")
+    assert image.size == (8 * 16, 10 * 16) and image.mode == "RGB"
+    tiles = np.asarray(image).reshape(10, 16, 8, 16, 3).swapaxes(1, 2)
+    assert len({tile.tobytes() for row in tiles for tile in row}) == 80  # every class and seed another
+
+
+def test_weights_say_where_they_come_from(finished):
+    config, provenance = weights.describe(finished / "weights.safetensors")
+    assert config == preset("DiT-N/8", input_size=16, in_channels=3, num_classes=10, prediction="v")
+    assert provenance["images_seen"] == 12 * 8
+    assert TrainConfig(**provenance["recipe"]) == TINY
+    assert provenance["classes"][:2] == list(SolidsData.classes)[:2] and len(provenance["classes"]) == 10
+    assert provenance["dataset"] == "solids"
+    assert provenance["commit"] and provenance["hardware"].startswith("cpu")
+
+
+def test_the_weights_are_the_average(finished):
+    content = torch.load(checkpoints(finished)[-1], weights_only=True)
+    for name, tensor in load_file(finished / "weights.safetensors").items():
+        assert torch.equal(tensor, content["ema"][name])
+    assert not torch.equal(
+        content["ema"]["final_layer.linear.weight"], content["model"]["final_layer.linear.weight"]
+    )
+
+
+def test_the_position_table_is_not_trained(finished):
+    content = torch.load(checkpoints(finished)[-1], weights_only=True)
+    for part in ("model", "ema"):
+        assert torch.equal(content[part]["pos_embed"][0], sincos_position_table(128, 2))
+
+
+@pytest.fixture
+def no_samples(monkeypatch) -> None:
+    """Leave out the grids, which take most of a tiny run's time, where nobody looks at them."""
+    monkeypatch.setattr(Recorder, "sample", lambda self: None)
+
+
+def test_as_many_checkpoints_stay_as_asked_for(tmp_path, no_samples):
+    config = replace(TINY, checkpoint_every=2, keep_checkpoints=3, total_steps=9)
+    train(config, tmp_path, CPU)
+    assert [path.name for path in checkpoints(tmp_path)] == [f"step_0000000{step}.pt" for step in (6, 8, 9)]
+
+
+def test_samples_are_drawn_as_often_as_asked_for_and_do_not_disturb(finished, tmp_path):
+    path = train(replace(TINY, sample_every=5), tmp_path, CPU)
+    drawn = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert drawn == [f"step_{step:08d}.png" for step in (5, 10, 12)]
+    assert identical(path, finished / "weights.safetensors") and metrics(tmp_path) == metrics(finished)
+
+
+# --- learning ---
+
+
+def test_it_learns_a_few_pictures_by_heart(tmp_path, no_samples):
+    config = replace(
+        TINY,
+        model="DiT-N/4",
+        prediction="epsilon",
+        num_pictures=8,
+        flip=False,
+        total_steps=60,
+        lr=3e-3,
+        lr_warmup_steps=0,
+        log_every=10,
+        checkpoint_every=1000,
+    )
+    path = train(config, tmp_path, CPU)
+    first, *_, last = (row["mse"] for row in metrics(tmp_path))
+    assert first > 0.6 and last < first / 3
+
+    # The average learned too, and it is not the last weights.
+    x0, y = SolidsData(8, 16, 0, 8, flip=False).batch(0)
+    torch.manual_seed(0)
+    t, noise = torch.randint(0, 1000, (8 * 16,)), torch.randn(8 * 16, 3, 16, 16)
+    with torch.no_grad():
+        losses = training_losses(weights.load(path), x0.repeat(16, 1, 1, 1), t, y.repeat(16), noise)
+    assert losses["mse"].mean() < 0.4  # untrained: 1
+
+
+def test_the_first_step_is_the_one_of_the_textbook(tmp_path, no_samples):
+    """Model, batch, noise and AdamW by hand, from the seed: the loop does this and nothing else."""
+    config = replace(TINY, total_steps=1, lr_warmup_steps=0, seed=3, weight_decay=0.1, class_dropout_prob=0.0)
+    train(config, tmp_path, CPU)
+    done = torch.load(checkpoints(tmp_path)[-1], weights_only=True)
+
+    model = fresh_state(config, 10, CPU).model
+    x0, y = SolidsData(64, 16, 3, 8, flip=True).batch(0)
+    CPU.seed(3, 0)
+    t = torch.randint(0, 1000, (8,))
+    training_losses(model, x0, t, y)["loss"].mean().backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            gradient = parameter.grad  # AdamW's first step has the gradient's sign as its direction
+            stepped = parameter * (1 - 1e-3 * 0.1) - 1e-3 * gradient / (gradient.abs() + 1e-8)
+            torch.testing.assert_close(done["model"][name], stepped.detach(), atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "lr",
+        "beta2",
+        "weight_decay",
+        "grad_clip",
+        "ema_decay",
+        "class_dropout_prob",
+        "seed",
+        "flip",
+        "precision",
+    ],
+)
+def test_every_setting_has_an_effect(field, finished, tmp_path, no_samples):
+    """The same run but for one setting ends elsewhere."""
+    values = {"lr": 2e-3, "beta2": 0.9, "weight_decay": 1.0, "grad_clip": 0.01, "ema_decay": 0.2, "seed": 1}
+    values |= {"class_dropout_prob": 0.5, "flip": False, "precision": "bf16"}
+    config = replace(TINY, **{field: values[field]})
+    path = train(config, tmp_path, select("cpu", config.precision))
+    assert not identical(path, finished / "weights.safetensors")
+
+
+# --- interruption ---
+
+
+def test_the_same_command_twice_is_the_same_run(finished, tmp_path, no_samples):
+    path = train(TINY, tmp_path, CPU)
+    assert identical(path, finished / "weights.safetensors") and metrics(tmp_path) == metrics(finished)
+
+
+@pytest.mark.parametrize("stops", [[0], [3], [4], [5], [11], [5, 6, 10]], ids=str)
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(stops, finished, tmp_path):
+    for stop in stops:
+        interrupt(TINY, tmp_path, stop)
+    path = train(TINY, tmp_path, CPU)
+    assert identical(path, finished / "weights.safetensors")
+    assert metrics(tmp_path) == metrics(finished)
+    one, other = (run / "samples" / "step_00000012.png" for run in (tmp_path, finished))
+    assert one.read_bytes() == other.read_bytes()
+    for part in ("model", "ema"):
+        ours, theirs = (torch.load(checkpoints(run)[-1], weights_only=True) for run in (tmp_path, finished))
+        assert all(torch.equal(ours[part][name], theirs[part][name]) for name in theirs[part])
+
+
+@pytest.mark.parametrize("forgotten", ["optimizer", "ema", "model", "step"])
+def test_a_checkpoint_that_forgets_something_would_be_noticed(forgotten, finished, tmp_path, no_samples):
+    """That the test above can fail: each part of a checkpoint is needed to end at the same place."""
+    interrupt(TINY, tmp_path, 9)
+    path = checkpoints(tmp_path)[-1]
+    content = torch.load(path, weights_only=True)
+    fresh = fresh_state(TINY, 10, CPU)
+    content[forgotten] = {
+        "optimizer": fresh.optimizer.state_dict(),
+        "ema": fresh.ema.model.state_dict(),
+        "model": fresh.model.state_dict(),
+        "step": 7,
+    }[forgotten]
+    torch.save(content, path)
+    assert not identical(train(TINY, tmp_path, CPU), finished / "weights.safetensors")
+
+
+def test_a_killed_process_goes_on_where_it_was(project, tmp_path):
+    """SIGKILL at a moment of no one's choosing, then the same command again."""
+    settings = {
+        "image_size": 16,
+        "num_pictures": 64,
+        "batch_size": 8,
+        "total_steps": 90,
+        "checkpoint_every": 5,
+    }
+    settings |= {"log_every": 3, "sample_every": 1000}
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    arguments += ["--device=cpu", "--precision=fp32"]
+
+    def start(run_dir: Path) -> subprocess.Popen:
+        command = [sys.executable, "-m", "train", "smoke", f"--run-dir={run_dir}", *arguments]
+        return subprocess.Popen(
+            command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    run_dir = tmp_path / "killed"
+    process = start(run_dir)
+    deadline = time.monotonic() + 60
+    while len(saved := checkpoints(run_dir)) < 2:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    saved = checkpoints(run_dir)
+    assert 10 <= int(saved[-1].stem.removeprefix("step_")) < 60
+
+    again = start(run_dir)
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert out.strip() == str(run_dir / "weights.safetensors")
+
+    path = train(replace(RECIPES["smoke"], **settings, precision="fp32"), tmp_path / "whole", CPU)
+    assert identical(path, run_dir / "weights.safetensors")
+    assert metrics(run_dir) == metrics(tmp_path / "whole")
+    assert weights.describe(path) == weights.describe(run_dir / "weights.safetensors")
+
+
+def test_a_finished_run_is_left_as_it_is(finished, tmp_path, no_samples):
+    train(TINY, tmp_path, CPU)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert train(TINY, tmp_path, CPU) == tmp_path / "weights.safetensors"
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert set(after) == set(before)
+    assert identical(tmp_path / "weights.safetensors", finished / "weights.safetensors")
+
+
+@pytest.mark.parametrize("stage", ["save_weights", "sample"])
+def test_a_run_that_dies_in_its_last_step_still_gets_its_weights_and_samples(
+    stage, finished, tmp_path, monkeypatch
+):
+    original = getattr(Recorder, stage)
+
+    def dying(self):
+        if self.state.step == TINY.total_steps:
+            raise KeyboardInterrupt
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, stage, dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, tmp_path, CPU)
+    path = train(TINY, tmp_path, CPU)
+    assert identical(path, finished / "weights.safetensors")
+    assert weights.describe(path)[1]["images_seen"] == 12 * 8
+    assert (tmp_path / "samples" / "step_00000012.png").exists()
+    assert metrics(tmp_path) == metrics(finished)
+
+
+def test_a_run_can_be_made_longer(tmp_path, no_samples):
+    longer = replace(TINY, total_steps=16)
+    train(replace(TINY, total_steps=8), tmp_path / "grown", CPU)
+    grown = train(longer, tmp_path / "grown", CPU)
+    assert identical(grown, train(longer, tmp_path / "whole", CPU))
+    assert json.loads((tmp_path / "grown" / "config.json").read_text())["total_steps"] == 16
+
+
+def test_another_recipe_in_the_same_folder_is_refused_and_the_difference_named(finished):
+    before = (finished / "config.json").read_text()
+    with pytest.raises(ValueError, match="holds another run: .*--run-dir") as error:
+        train(replace(TINY, lr=5e-4, batch_size=4, total_steps=20), finished, CPU)
+    assert "lr was 0.001, now 0.0005" in str(error.value)
+    assert "batch_size was 8, now 4" in str(error.value)
+    assert "total_steps" not in str(error.value)
+    assert (finished / "config.json").read_text() == before
+
+
+def test_a_folder_in_use_is_refused(tmp_path, no_samples):
+    first = claim(tmp_path, TINY)
+    with pytest.raises(ValueError, match=f"{tmp_path} is in use"):
+        train(TINY, tmp_path, CPU)
+    first.release()
+    train(replace(TINY, total_steps=1), tmp_path, CPU)
+
+
+def test_a_run_that_ends_in_an_error_lets_go_of_its_folder(finished, tmp_path, no_samples):
+    with pytest.raises(KeyboardInterrupt) as kept:  # keeping the error keeps the frames of the run
+        train(TINY, tmp_path, Interrupted(CPU.device, CPU.bf16, 5))
+    assert identical(train(TINY, tmp_path, CPU), finished / "weights.safetensors")
+    assert kept.type is KeyboardInterrupt
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_still_serves(finished, tmp_path, no_samples):
+    interrupt(TINY, tmp_path, 9)
+    last = checkpoints(tmp_path)[-1]
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=str(last)) as error:
+        train(TINY, tmp_path, CPU)
+    assert "delete the file" in str(error.value)
+    last.unlink()
+    assert identical(train(TINY, tmp_path, CPU), finished / "weights.safetensors")
+
+
+# --- numbers that are none ---
+
+
+def finite(path: Path) -> bool:
+    content = torch.load(path, weights_only=True)
+    return all(tensor.isfinite().all() for part in ("model", "ema") for tensor in content[part].values())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+    """At step 7 of 12, logged every 3 and saved every 4: what was saved before is good."""
+    losses = iter(range(100))
+
+    def failing(model, x0, t, y):
+        result = training_losses(model, x0, t, y)
+        return result if next(losses) < 6 else {name: loss * float("nan") for name, loss in result.items()}
+
+    monkeypatch.setattr("train.loop.training_losses", failing)
+    with pytest.raises(FloatingPointError) as error:
+        train(TINY, tmp_path, CPU)
+    message = str(error.value)
+    pictures = SolidsData(64, 16, 0, 8, flip=True).indices(6).tolist()
+    (good,) = checkpoints(tmp_path)
+    assert "loss is nan at step 7" in message and str(pictures) in message and str(good) in message
+    assert "--lr" in message and "--grad-clip" in message
+    assert good.name == "step_00000004.pt" and finite(good)
+    assert max(row["step"] for row in metrics(tmp_path)) <= 6
+
+
+@pytest.mark.parametrize("lr", [1e30, 1e38, 1e300])
+def test_no_checkpoint_is_left_with_numbers_that_are_none(lr, tmp_path):
+    """The step that blows up has a finite loss still: its weights have not been tried when they are saved."""
+    config = replace(TINY, lr=lr, checkpoint_every=1, log_every=1, lr_warmup_steps=0)
+    with pytest.raises(FloatingPointError, match="step [12]"):
+        train(config, tmp_path, CPU)
+    assert all(finite(path) for path in checkpoints(tmp_path))
+    if (tmp_path / "weights.safetensors").exists():
+        assert all(tensor.isfinite().all() for tensor in load_file(tmp_path / "weights.safetensors").values())
+
+
+def test_without_a_checkpoint_the_message_says_so(tmp_path):
+    with pytest.raises(FloatingPointError, match="last good checkpoint: none"):
+        train(replace(TINY, lr=1e30, lr_warmup_steps=0), tmp_path, CPU)
+    assert checkpoints(tmp_path) == [] and not (tmp_path / "weights.safetensors").exists()
+
+
+def test_models_and_recipes_agree():
+    """A recipe makes a model of its own picture size, with a null class for guidance."""
+    model = fresh_state(TINY, 10, CPU).model
+    assert isinstance(model, DiT) and model.training and model.config.has_null_class
+    again = fresh_state(TINY, 10, CPU).model
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    other = fresh_state(replace(TINY, seed=1), 10, CPU).model
+    assert not torch.equal(model.x_embedder.proj.weight, other.x_embedder.proj.weight)

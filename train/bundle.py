@@ -1,0 +1,52 @@
+"""`python -m train.bundle RUN NAME`: a finished run's weights, at half the size, join the bundled models."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+import dit
+from dit.weights import ZOO, save
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Store a run's averaged weights as bfloat16 in assets/zoo, ready to be evaluated and committed."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """folder of the run"""
+    name: tyro.conf.Positional[str]
+    """what the page calls the model, such as DiT-M-8-solids"""
+
+
+def bundle(run_dir: Path, name: str, zoo: Path = ZOO) -> Path:
+    """Write zoo/NAME.safetensors from a run's weights.safetensors; returns its path.
+
+    Raises:
+        ValueError: a name that is no plain file name.
+        WeightsError: the run has no weights, or they cannot be read.
+    """
+    if name != Path(name).name or name.startswith("."):
+        raise ValueError(f"name is {name!r}; it must be a plain file name such as DiT-M-8-solids")
+    model = dit.load(run_dir / "weights.safetensors")
+    path = zoo / f"{name}.safetensors"
+    save(path, model, model.provenance | {"name": name}, dtype=torch.bfloat16)
+    return path
+
+
+def main(arguments: list[str]) -> int:
+    """Bundle, and say where. Returns the exit status."""
+    chosen = tyro.cli(Bundle, prog="python -m train.bundle", args=arguments)
+    try:
+        path = bundle(chosen.run_dir, chosen.name)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
