@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from dit import samplers
-from dit.diffusion import NUM_TIMESTEPS, linear_schedule, timesteps
+from dit.diffusion import NUM_TIMESTEPS, linear_schedule
 from dit.dit import DiT
 from dit.flops import macs
 from dit.guidance import Guided
+from dit.samplers import timesteps
 
 MAX_SEED = 2**63 - 1
 

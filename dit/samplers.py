@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dit.diffusion import Schedule, learned_log_variance
+from dit.diffusion import Schedule, learned_log_variance, timesteps
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[int], Tensor]  # step index -> standard normal noise, like x
@@ -32,7 +32,7 @@ class Step:
 def _check(alpha_bar: Tensor, timesteps: Tensor) -> None:
     if timesteps.ndim != 1 or not len(timesteps) or (timesteps.diff() <= 0).any():
         raise ValueError(
-            "timesteps must be a non-empty 1-D tensor in strictly ascending order; see diffusion.timesteps"
+            "timesteps must be a non-empty 1-D tensor in strictly ascending order; see samplers.timesteps"
         )
     if timesteps[0] < 0 or timesteps[-1] >= len(alpha_bar):
         raise ValueError(
@@ -130,5 +130,7 @@ def dpm_solver(denoise: Denoiser, x: Tensor, alpha_bar: Tensor, timesteps: Tenso
             x0_before, h_before = x0, h
         yield Step(index, t, x, x0)
 
+
+__all__ = ["SAMPLERS", "Denoiser", "Noise", "Step", "ddim", "ddpm", "dpm_solver", "timesteps"]
 
 SAMPLERS = {"ddim": ddim, "dpm-solver++": dpm_solver, "ddpm": ddpm}

@@ -46,7 +46,7 @@ class TrainConfig:
     seed: int = 0
     """of initial weights, data order, noise and dropout"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 autocast where the hardware has it"""
+    """auto: bf16 autocast on a GPU that has it, float32 elsewhere"""
     compile: bool = False
     """compile the model (needs a C++ compiler; some 30 s at the start)"""
     log_every: int = 50

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -24,7 +25,7 @@ from train.checkpoint import checkpoints
 from train.config import RECIPES, TrainConfig
 from train.data import SolidsData
 from train.hardware import Hardware, select
-from train.loop import Recorder, claim, fresh_state, train
+from train.loop import Recorder, fresh_state, train
 
 CPU = select("cpu", "fp32")
 
@@ -360,10 +361,8 @@ def test_another_recipe_in_the_same_folder_is_refused_and_the_difference_named(f
 
 
 def test_a_folder_in_use_is_refused(tmp_path, no_samples):
-    first = claim(tmp_path, TINY)
-    with pytest.raises(ValueError, match=f"{tmp_path} is in use"):
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match=f"{tmp_path} is in use"):
         train(TINY, tmp_path, CPU)
-    first.release()
     train(replace(TINY, total_steps=1), tmp_path, CPU)
 
 
