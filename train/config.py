@@ -15,6 +15,8 @@ class TrainConfig:
     """preset of dit.MODELS: size and patch"""
     prediction: Literal["epsilon", "v"] = "epsilon"
     """what the network predicts; the paper's is epsilon"""
+    timesteps: Literal["uniform", "logit-normal"] = "uniform"
+    """how t is drawn in training; the paper's is uniform, logit-normal dwells on the middle noise levels"""
     data: Literal["solids"] = "solids"
     """dataset; solids is drawn by code, once, and cached"""
     image_size: int = 32
@@ -88,8 +90,10 @@ class TrainConfig:
         return self.lr * min(rise, fall)
 
 
-# What may change between a run and its continuation without making it another run.
+# What may change between a run and its continuation without making it another run; changes are recorded.
 RESUMABLE = {
+    "timesteps",
+    "compile",
     "total_steps",
     "lr_decay_steps",
     "log_every",

@@ -24,7 +24,7 @@ from dit.weights import atomic_write, describe, locate
 from train.classifier import DEFAULT, Classifier, accuracy
 from train.classifier import load as load_classifier
 from train.hardware import select
-from train.loop import commit
+from train.record import commit
 
 
 @dataclass(frozen=True, kw_only=True)
