@@ -26,6 +26,7 @@ TIMESTEPS = (100, 300, 500, 700, 900)
 TRIALS = {
     "recipe": {},
     "epsilon": {"prediction": "epsilon"},
+    "uniform t": {"timesteps": "uniform"},
     "lr 5e-4": {"lr": 5e-4},
     "lr 2e-3": {"lr": 2e-3},
     "batch 32": {"batch_size": 32},

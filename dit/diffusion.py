@@ -56,7 +56,7 @@ def timesteps(n: int) -> Tensor:
     Raises:
         ValueError: n is outside 1..1000.
     """
-    if isinstance(n, bool) or n != int(n) or not 1 <= n <= NUM_TIMESTEPS:
+    if isinstance(n, bool) or not 1 <= n <= NUM_TIMESTEPS or n != int(n):
         raise ValueError(f"steps is {n!r}; it must be a whole number from 1 to {NUM_TIMESTEPS}")
     if n == 1:
         return torch.tensor([NUM_TIMESTEPS - 1])

@@ -61,10 +61,10 @@ class Guided:
             raise ValueError(
                 f"this model has {config.num_classes} classes; give labels if and only if it has any"
             )
-        if y is not None and not bool(((y >= 0) & (y <= config.num_classes)).all()):
-            raise ValueError(
-                f"labels {y.tolist()} must lie in 0..{config.num_classes} ({config.num_classes}: no class)"
-            )
+        last = config.num_classes if config.has_null_class else config.num_classes - 1
+        if y is not None and not bool(((y >= 0) & (y <= last)).all()):
+            null = f" ({last}: no class)" if config.has_null_class else ""
+            raise ValueError(f"labels {y.tolist()} must lie in 0..{last}{null}")
         if channels is not None and not 1 <= channels <= config.in_channels:
             raise ValueError(f"guided channels is {channels}; this model has 1 to {config.in_channels}")
         if not 0 <= interval[0] <= interval[1] < NUM_TIMESTEPS:

@@ -51,6 +51,8 @@ class SampleSettings:
             raise ValueError(f"steps is {self.steps}; it must be from 1 to {NUM_TIMESTEPS}")
         if self.sampler not in samplers.SAMPLERS:
             raise ValueError(f"sampler is {self.sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}")
+        if not 0.0 <= self.eta <= 1.0:
+            raise ValueError(f"eta is {self.eta}; it must be from 0 (deterministic) to 1 (as noisy as DDPM)")
         if self.eta and self.sampler != "ddim":
             raise ValueError(
                 f"eta is {self.eta}, but only the ddim sampler has an eta; use 0 with {self.sampler}"

@@ -62,8 +62,10 @@ class TrainState:
             self.optimizer.load_state_dict(content["optimizer"])
             self.step = content["step"]
         except Exception as error:  # unpickling a damaged file raises nearly anything
+            # One line, and its first sentence only: torch goes on to advise against weights_only.
+            reason = " ".join(str(error).split()).split(". ")[0]
             raise ValueError(
-                f"{path}: expected a checkpoint of this run, found {type(error).__name__}: {error}; "
+                f"{path}: expected a checkpoint of this run, found {type(error).__name__}: {reason}; "
                 "delete the file to continue from the one before, or the run folder to start again"
             ) from error
 

@@ -1,7 +1,9 @@
 """The training loop."""
 
+import contextlib
 import copy
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,7 +28,12 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
         ValueError: the folder holds a run of another recipe, or a damaged checkpoint.
         FloatingPointError: the loss is no longer finite.
     """
-    lock = claim(run_dir, config)
+    with hold(run_dir):
+        claim(run_dir, config)
+        return _steps(config, run_dir, hardware)
+
+
+def _steps(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
     data = SolidsData(config.num_pictures, config.image_size, config.seed, config.batch_size, config.flip)
     state = fresh_state(config, len(data.classes), hardware)
     if saved := checkpoints(run_dir):
@@ -53,7 +60,6 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
             state.step += 1
             record.step(losses, bar)
             bar.update()
-    lock.release()
     return run_dir / "weights.safetensors"
 
 
@@ -89,13 +95,12 @@ def fresh_state(config: TrainConfig, num_classes: int, hardware: Hardware) -> Tr
     return TrainState(model.train(), Ema(copy.deepcopy(model), config.ema_decay), optimizer)
 
 
-def claim(run_dir: Path, config: TrainConfig) -> FileLock:
-    """Lock the folder, and write config.json or make sure that the one there is of the same run.
-
-    The lock goes with the process, however that ends.
+@contextlib.contextmanager
+def hold(run_dir: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder; the lock ends with the block, or with the process.
 
     Raises:
-        ValueError: another process trains there, or it holds another run; the message names what differs.
+        ValueError: another process trains there.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / ".lock", timeout=0)
@@ -105,23 +110,33 @@ def claim(run_dir: Path, config: TrainConfig) -> FileLock:
         raise ValueError(
             f"{run_dir} is in use by another process; wait for it, stop it, or give another --run-dir"
         ) from None
-    path = run_dir / "config.json"
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def claim(run_dir: Path, config: TrainConfig) -> None:
+    """Write config.json, or make sure that the one there is of the same run; note what is set anew.
+
+    Raises:
+        ValueError: the folder holds another run; the message names what differs.
+    """
+    path, settings = run_dir / "config.json", asdict(config)
     if path.exists():
         before = json.loads(path.read_text())
-        changed = {k: v for k, v in asdict(config).items() if k not in RESUMABLE and before.get(k) != v}
-        if changed:
+        changed = {name: value for name, value in settings.items() if before.get(name) != value}
+        if foreign := [name for name in changed if name not in RESUMABLE]:
             difference = ", ".join(
-                f"{name} was {before.get(name)!r}, now {value!r}" for name, value in changed.items()
+                f"{name} was {before.get(name)!r}, now {changed[name]!r}" for name in foreign
             )
             raise ValueError(
                 f"{run_dir} holds another run: {difference}; continue it with its own settings, "
                 "or give a new folder with --run-dir"
             )
-        changes = {k: v for k, v in asdict(config).items() if k in RESUMABLE and before.get(k) != v}
-        if changes:
+        if changed:
             done = checkpoints(run_dir)
-            line = {"after": done[-1].stem if done else "step_00000000", "set": changes}
+            line = {"after": done[-1].stem if done else "step_00000000", "set": changed}
             with (run_dir / "changes.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
-    atomic_write(path, lambda temporary: temporary.write_text(json.dumps(asdict(config), indent=1) + "\n"))
-    return lock
+    atomic_write(path, lambda temporary: temporary.write_text(json.dumps(settings, indent=1) + "\n"))

@@ -1,6 +1,7 @@
 """What a run leaves behind: metrics, sample grids, checkpoints, weights, and where they come from."""
 
 import json
+import math
 import subprocess
 import time
 from dataclasses import asdict
@@ -40,28 +41,37 @@ class Recorder:
             last or step % every == 0
             for every in (config.log_every, config.checkpoint_every, config.sample_every)
         )
-        if log or checkpoint:
-            self.flush(bar, write=log)
-        if checkpoint:
-            self.state.save(self.run_dir, config.keep_checkpoints)
-            self.save_weights()
+        if log or checkpoint:  # at each checkpoint too: the losses before it are not known after a resume
+            self.flush(bar)
         if sample:
             self.sample()
+        if checkpoint:
+            self.check_weights()
+            self.save_weights()
+            self.state.save(self.run_dir, config.keep_checkpoints)  # last: what it has done, it need not redo
 
-    def flush(self, bar: tqdm, write: bool) -> None:
+    def check_weights(self) -> None:
+        """Stop the run if a weight is not finite: the loss shows it one step too late for the checkpoint."""
+        largest = torch._foreach_norm(list(self.state.model.parameters()), math.inf)
+        if not torch.stack(largest).isfinite().all():
+            raise self.diverged(f"weights are not finite after step {self.state.step}", self.state.step)
+
+    def diverged(self, what: str, step: int) -> FloatingPointError:
+        """The error of a step whose numbers are not finite."""
+        good = checkpoints(self.run_dir)
+        return FloatingPointError(
+            f"{what} (its batch: seed {self.config.seed}, pictures "
+            f"{self.data.indices(step - 1)[:8].tolist()} ...); last good checkpoint: "
+            f"{good[-1] if good else 'none yet'}; lower --lr or set --grad-clip 1, in a new --run-dir"
+        )
+
+    def flush(self, bar: tqdm) -> None:
         """Fetch the losses since the last time, and stop the run if one is not finite."""
         rows = [{name: float(value) for name, value in row.items()} for row in self.pending]
         first = self.state.step - len(rows) + 1
         for step, row in enumerate(rows, start=first):
             if not all(torch.isfinite(torch.tensor(list(row.values())))):
-                good = checkpoints(self.run_dir)
-                raise FloatingPointError(
-                    f"loss is {row['loss']} at step {step} (its batch: seed {self.config.seed}, pictures "
-                    f"{self.data.indices(step - 1)[:8].tolist()} ...); last good checkpoint: "
-                    f"{good[-1] if good else 'none yet'}; lower --lr or set --grad-clip 1, in a new --run-dir"
-                )
-        if not write or not rows:
-            return
+                raise self.diverged(f"loss is {row['loss']} at step {step}", step)
         seconds = time.perf_counter() - self.since
         metrics: dict[str, Any] = {"step": self.state.step}
         metrics |= {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}

@@ -21,11 +21,13 @@ from dit.config import preset
 from dit.diffusion import training_losses
 from dit.dit import DiT
 from dit.layers import sincos_position_table
+from dit.pipeline import Pipeline, SampleSettings
 from train.checkpoint import checkpoints
 from train.config import RECIPES, TrainConfig
 from train.data import SolidsData
 from train.hardware import Hardware, select
-from train.loop import Recorder, fresh_state, train
+from train.loop import draw_timesteps, fresh_state, train
+from train.record import Recorder
 
 CPU = select("cpu", "fp32")
 
@@ -110,10 +112,15 @@ def test_metrics(finished):
 
 
 def test_the_grid_shows_eight_pictures_of_each_class(finished):
+    """Rows are classes, columns seeds; the pictures are those of the averaged weights."""
     image = Image.open(finished / "samples" / "step_00000012.png")
     assert image.size == (8 * 16, 10 * 16) and image.mode == "RGB"
-    tiles = np.asarray(image).reshape(10, 16, 8, 16, 3).swapaxes(1, 2)
-    assert len({tile.tobytes() for row in tiles for tile in row}) == 80  # every class and seed another
+    tiles = np.asarray(image).reshape(10, 16, 8, 16, 3).swapaxes(1, 2).astype(int)
+    assert len({tile.tobytes() for row in tiles for tile in row}) == 80
+    pipeline = Pipeline(weights.load(finished / "weights.safetensors"))
+    wish = SampleSettings(classes=[9, 0], seeds=[2, 7], steps=25, guidance_scale=2.0)
+    drawn = pipeline.generate(wish).x0.astype(int)
+    assert abs(drawn[0] - tiles[9, 2]).max() <= 1 and abs(drawn[1] - tiles[0, 7]).max() <= 1
 
 
 def test_weights_say_where_they_come_from(finished):
@@ -207,27 +214,39 @@ def test_the_first_step_is_the_one_of_the_textbook(tmp_path, no_samples):
             torch.testing.assert_close(done["model"][name], stepped.detach(), atol=1e-6, rtol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize(
-    "field",
-    [
-        "lr",
-        "beta2",
-        "weight_decay",
-        "grad_clip",
-        "ema_decay",
-        "class_dropout_prob",
-        "seed",
-        "flip",
-        "precision",
-    ],
-)
+CHANGED = {"lr": 2e-3, "lr_warmup_steps": 0, "lr_decay_steps": 6, "beta2": 0.9, "weight_decay": 1.0}
+CHANGED |= {"grad_clip": 0.01, "ema_decay": 0.2, "class_dropout_prob": 0.5, "flip": False, "seed": 1}
+CHANGED |= {"precision": "bf16", "timesteps": "logit-normal", "prediction": "epsilon", "num_pictures": 80}
+
+
+@pytest.mark.parametrize("field", CHANGED)
 def test_every_setting_has_an_effect(field, finished, tmp_path, no_samples):
     """The same run but for one setting ends elsewhere."""
-    values = {"lr": 2e-3, "beta2": 0.9, "weight_decay": 1.0, "grad_clip": 0.01, "ema_decay": 0.2, "seed": 1}
-    values |= {"class_dropout_prob": 0.5, "flip": False, "precision": "bf16"}
-    config = replace(TINY, **{field: values[field]})
+    config = replace(TINY, **{field: CHANGED[field]})
     path = train(config, tmp_path, select("cpu", config.precision))
     assert not identical(path, finished / "weights.safetensors")
+
+
+@pytest.mark.parametrize("how", ["uniform", "logit-normal"])
+def test_timesteps_are_drawn_from_all_of_them(how):
+    torch.manual_seed(0)
+    t = draw_timesteps(how, 400_000)
+    assert t.shape == (400_000,) and t.dtype == torch.int64 and t.device.type == "cpu"
+    counts = torch.bincount(t, minlength=1000)
+    assert (
+        len(counts) == 1000 and counts.min() > 50
+    )  # of 400 if all are alike, of 100 in a quarter of the draws
+
+
+def test_timesteps_are_uniform_or_dwell_on_the_middle():
+    torch.manual_seed(0)
+    uniform, middle = (draw_timesteps(how, 400_000).float() for how in ("uniform", "logit-normal"))
+    assert torch.histc(uniform, 10, 0, 1000).sub(40_000).abs().max() < 1000  # five standard deviations
+    # Three quarters are sigmoid(N(-0.7, 1)), whose quartiles are at t = 202, 332 and 494.
+    inside = ((middle > 202) & (middle <= 494)).float().mean().item()
+    assert inside == pytest.approx(0.75 * 0.5 + 0.25 * 0.292, abs=0.005)
+    below = (middle <= 332).float().mean().item()
+    assert below == pytest.approx(0.75 * 0.5 + 0.25 * 0.332, abs=0.005)
 
 
 # --- interruption ---
@@ -348,6 +367,23 @@ def test_a_run_can_be_made_longer(tmp_path, no_samples):
     grown = train(longer, tmp_path / "grown", CPU)
     assert identical(grown, train(longer, tmp_path / "whole", CPU))
     assert json.loads((tmp_path / "grown" / "config.json").read_text())["total_steps"] == 16
+
+
+def test_what_is_set_anew_on_the_way_is_recorded(tmp_path, no_samples):
+    train(replace(TINY, total_steps=4), tmp_path, CPU)
+    train(replace(TINY, total_steps=4), tmp_path, CPU)
+    changed = replace(TINY, total_steps=6, timesteps="logit-normal")
+    train(changed, tmp_path, CPU)
+    path = train(replace(changed, log_every=1), tmp_path, CPU)
+    expected = [
+        {"after": "step_00000004", "set": {"timesteps": "logit-normal", "total_steps": 6}},
+        {"after": "step_00000006", "set": {"log_every": 1}},
+    ]
+    lines = (tmp_path / "changes.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == expected
+    provenance = weights.describe(path)[1]
+    assert provenance["changes"] == expected[:1]  # those up to its last step
+    assert provenance["recipe"]["timesteps"] == "logit-normal"
 
 
 def test_another_recipe_in_the_same_folder_is_refused_and_the_difference_named(finished):

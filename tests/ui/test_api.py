@@ -1,6 +1,8 @@
 """The served app through gradio_client: the named endpoint, its errors, its manners under load."""
 
 import json
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -24,6 +26,7 @@ GOOD = {
     "sampler": "ddim",
 }
 ORDER = list(GOOD)
+LONG = list((GOOD | {"steps": 1000, "model": "big", "pictures": 16}).values())  # far more than 20 s of work
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +122,21 @@ def test_a_cancelled_job_stops_and_the_next_one_runs(client: Client) -> None:
     started = time.monotonic()
     assert len(call(client, steps=1, pictures=1)[0]) == 1
     assert time.monotonic() - started < 20  # the cancelled job would have taken longer than that
+
+
+def test_a_client_that_vanishes_frees_the_device(address: str, client: Client) -> None:
+    code = (
+        "import sys, time; from gradio_client import Client; "
+        f"job = Client({address!r}, verbose=False).submit(*{LONG!r}, api_name='/generate')\n"
+        "while not job.outputs(): time.sleep(0.05)\n"
+        "print('drawing', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as vanishing:
+        assert vanishing.stdout.readline() == "drawing\n"
+        vanishing.kill()
+    started = time.monotonic()
+    assert len(call(client, steps=1, pictures=1)[0]) == 1
+    assert time.monotonic() - started < 20
 
 
 def test_two_clients_at_once_are_served_in_turn(address: str, client: Client) -> None:
