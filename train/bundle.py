@@ -18,7 +18,7 @@ class Bundle:
     run_dir: tyro.conf.Positional[Path]
     """folder of the run"""
     name: tyro.conf.Positional[str]
-    """what the page calls the model, such as DiT-M-8-solids"""
+    """what the page calls the model, such as DiT-T-4-solids"""
 
 
 def bundle(run_dir: Path, name: str, zoo: Path = ZOO) -> Path:
@@ -29,7 +29,7 @@ def bundle(run_dir: Path, name: str, zoo: Path = ZOO) -> Path:
         WeightsError: the run has no weights, or they cannot be read.
     """
     if name != Path(name).name or name.startswith("."):
-        raise ValueError(f"name is {name!r}; it must be a plain file name such as DiT-M-8-solids")
+        raise ValueError(f"name is {name!r}; it must be a plain file name such as DiT-T-4-solids")
     model = dit.load(run_dir / "weights.safetensors")
     path = zoo / f"{name}.safetensors"
     save(path, model, model.provenance | {"name": name}, dtype=torch.bfloat16)

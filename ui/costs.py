@@ -29,7 +29,11 @@ def price_html(request: Request) -> str:
         ("parameters", f"{rung.parameters / 1e6:.2f} M", "the fixed position table included"),
         ("GMACs a pass", gmacs(macs), "10⁹ multiply-accumulates of one forward pass; 1 MAC = 2 FLOPs"),
         ("GMACs a picture", gmacs(macs * passes), "all steps, guidance counted"),
-        (f"expected for {count}", f"≈ {rung.seconds(settings):.1f} s", "estimate from a timing at start"),
+        (
+            f"expected for {count}",
+            f"≈ {rung.seconds(settings):.1f} s",
+            "estimate from a timing at start and the last job",
+        ),
     )
     grid = "".join(
         f'<div title="{html.escape(tip, quote=True)}"><b>{value}</b><span>{title}</span></div>'

@@ -9,7 +9,7 @@ from dit.config import ModelConfig
 from dit.pipeline import Pipeline, SampleSettings, Speed, measure_speed
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rung:
     """One model of the ladder."""
 
@@ -33,6 +33,11 @@ class Rung:
     def seconds(self, settings: SampleSettings) -> float:
         """Expected seconds on this machine for these settings."""
         return self.speed.seconds(self.pipeline.passes(settings), len(settings.seeds), settings.steps)
+
+    def learn(self, settings: SampleSettings, seconds: float) -> None:
+        """Correct the expectation by a finished job: the timing at start may have met a busy machine."""
+        ratio = seconds / self.seconds(settings)
+        self.speed = Speed(self.speed.overhead * ratio, self.speed.per_picture * ratio)
 
 
 def open_ladder(extra: Sequence[Path | str] = (), device: str = "cpu") -> list[Rung]:

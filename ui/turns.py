@@ -90,6 +90,8 @@ class Turns:
                     raise
                 if frame is None:
                     return
+                if frame.index + 1 == frame.steps:
+                    request.rung.learn(request.settings, frame.seconds)
                 yield frame
         finally:
             self.line.remove(ticket)

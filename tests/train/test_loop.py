@@ -1,7 +1,6 @@
 """The training loop: it learns, leaves what it promises, and ends alike whether interrupted or not."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from dit.diffusion import training_losses
 from dit.dit import DiT
 from dit.layers import sincos_position_table
 from dit.pipeline import Pipeline, SampleSettings
+from train.__main__ import main
 from train.checkpoint import checkpoints
 from train.config import RECIPES, TrainConfig
 from train.data import SolidsData
@@ -290,44 +290,28 @@ def test_a_checkpoint_that_forgets_something_would_be_noticed(forgotten, finishe
 
 def test_a_killed_process_goes_on_where_it_was(project, tmp_path):
     """SIGKILL at a moment of no one's choosing, then the same command again."""
-    settings = {
-        "image_size": 16,
-        "num_pictures": 64,
-        "batch_size": 8,
-        "total_steps": 90,
-        "checkpoint_every": 5,
-    }
-    settings |= {"log_every": 3, "sample_every": 1000}
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    arguments += ["--device=cpu", "--precision=fp32"]
-
-    def start(run_dir: Path) -> subprocess.Popen:
-        command = [sys.executable, "-m", "train", "smoke", f"--run-dir={run_dir}", *arguments]
-        return subprocess.Popen(
-            command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
+    settings = {"image_size": 16, "num_pictures": 64, "batch_size": 8, "total_steps": 60}
+    settings |= {"checkpoint_every": 5, "log_every": 3, "sample_every": 1000, "precision": "fp32"}
     run_dir = tmp_path / "killed"
-    process = start(run_dir)
+    command = ["smoke", f"--run-dir={run_dir}", "--device=cpu"]
+    command += [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen([sys.executable, "-m", "train", *command], cwd=project, stderr=file)
     deadline = time.monotonic() + 60
-    while len(saved := checkpoints(run_dir)) < 2:
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
+    try:
+        while len(checkpoints(run_dir)) < 2:
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.002)
+    finally:
+        process.kill()
     assert process.wait() == -signal.SIGKILL
-    process.communicate()
-    saved = checkpoints(run_dir)
-    assert 10 <= int(saved[-1].stem.removeprefix("step_")) < 60
+    assert 10 <= int(checkpoints(run_dir)[-1].stem.removeprefix("step_")) < 60
 
-    again = start(run_dir)
-    out, err = again.communicate(timeout=120)
-    assert again.returncode == 0, err
-    assert out.strip() == str(run_dir / "weights.safetensors")
-
-    path = train(replace(RECIPES["smoke"], **settings, precision="fp32"), tmp_path / "whole", CPU)
-    assert identical(path, run_dir / "weights.safetensors")
+    assert main(command) == 0
+    whole = train(replace(RECIPES["smoke"], **settings), tmp_path / "whole", CPU)
+    assert identical(whole, run_dir / "weights.safetensors")
     assert metrics(run_dir) == metrics(tmp_path / "whole")
-    assert weights.describe(path) == weights.describe(run_dir / "weights.safetensors")
 
 
 def test_a_finished_run_is_left_as_it_is(finished, tmp_path, no_samples):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dit.pipeline import Frame
+from dit.pipeline import Frame, Speed
 from ui.ladder import open_ladder
 from ui.request import Request, parse
 from ui.turns import MAX_WAITING, Full, Turns
@@ -95,6 +95,14 @@ def test_a_cancelled_job_frees_the_device(request_small: Request) -> None:
         assert len(await collect(turns, request_small, "b", [])) == 8
 
     asyncio.run(scene())
+
+
+def test_a_finished_job_corrects_the_expected_seconds(request_small: Request) -> None:
+    rung, settings = request_small.rung, request_small.settings
+    rung.speed = Speed(100.0, 100.0)
+    [last] = asyncio.run(collect(Turns(), request_small, "a", []))[-1:]
+    assert rung.seconds(settings) == pytest.approx(last.seconds)
+    assert rung.speed.overhead == pytest.approx(rung.speed.per_picture)
 
 
 def test_a_full_line_says_when_to_come_back(request_small: Request) -> None:
