@@ -145,7 +145,7 @@ def test_recording_adds_results_and_keeps_every_bit_of_the_rest(tmp_path, dtype)
     after, new_metadata = contents(path)
     assert set(after) == set(tensors)
     for name, tensor in tensors.items():
-        assert after[name].dtype == dtype and after[name].shape == tensor.shape
+        assert after[name].dtype == tensor.dtype and after[name].shape == tensor.shape
         assert torch.equal(after[name].view(torch.uint8), tensor.view(torch.uint8)), name
     config, provenance = describe(path)
     assert config == model.config
