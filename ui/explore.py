@@ -214,9 +214,8 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
             trajectory: kept,
         }
 
-    def on_stop(session: gr.Request) -> str:
-        turns.stop(session.session_hash)
-        return "Stopping …"
+    def on_stop(session: gr.Request) -> None:
+        turns.stop(session.session_hash)  # the job itself says how it ended: two writers of a line would race
 
     def on_scrub(kept: Trajectory | None, position: float, shown: str) -> tuple[str, str]:
         return kept.show(int(position), shown) if kept else (gr.skip(), gr.skip())
@@ -235,7 +234,7 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
         api_visibility="private",
     )
     job.failure(lambda: idle | {status: WELCOME}, None, [generate, stop, status], **quick)
-    stop.click(on_stop, None, status, **quick)
+    stop.click(on_stop, None, None, **quick)
     for control in (scrub, view):
         control.input(on_scrub, [trajectory, scrub, view], [canvas, status], **quick)
     build_api(ladder, turns)
