@@ -97,7 +97,7 @@ def describe(source: Path | str) -> tuple[ModelConfig, dict[str, Any]]:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are not "
+            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are none "
             f"({error}); copy or download it again"
         ) from error
     if metadata.get("format") != FORMAT:
