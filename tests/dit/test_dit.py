@@ -1,5 +1,7 @@
 """The transformer: the authors' sizes, names, numbers and start, and what its output depends on."""
 
+import math
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -8,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import dit
 from dit.config import ModelConfig, preset
 from dit.dit import DiT
-from dit.layers import LabelEmbedder, TimestepEmbedder, sincos_position_table
+from dit.layers import LabelEmbedder, Mlp, TimestepEmbedder, gelu, sincos_position_table
 
 # Parameters and multiply-accumulates of facebookresearch/DiT's own models.py, 1000 classes, learned sigma:
 # size/patch -> all parameters at 256 px, of them trainable, MACs at 256 px, all at 512 px, MACs at 512 px.
@@ -238,3 +240,33 @@ def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch(random_model):
     with torch.no_grad():
         alone = torch.cat([model(x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(5)])
         torch.testing.assert_close(model(x, t, y), alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("pictures", [1, 4, 5])
+def test_sampling_computes_what_training_does(pictures, random_model, monkeypatch):
+    monkeypatch.setattr(Mlp, "CACHED_TOKENS", 24)  # 16 a picture: one part, whole parts and a rest
+    model = random_model()
+    x, t, y = torch.randn(pictures, 3, 8, 8), torch.arange(pictures), torch.arange(pictures) % 10
+    with torch.no_grad():
+        sampled = model(x, t, y)
+    torch.testing.assert_close(sampled, model(x, t, y).detach(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_gelu_is_the_tanh_approximation(grad, dtype):
+    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([0.0, -1e4, 1e4, -1e-8])]).to(dtype)
+    u = x.double()
+    expected = (u / 2) * (1 + torch.tanh(math.sqrt(2 / math.pi) * (u + 0.044715 * u**3)))
+    with torch.set_grad_enabled(grad):
+        rtol = 8e-3 if dtype == torch.bfloat16 else 1e-6  # bfloat16 has 8 bits
+        torch.testing.assert_close(gelu(x), expected.to(dtype), atol=1e-6, rtol=rtol)
+
+
+def test_a_compiled_model_computes_the_same(random_model):
+    model = random_model()
+    x, t, y = torch.randn(2, 3, 8, 8), torch.arange(2), torch.arange(2)
+    compiled = torch.compile(
+        model, backend="aot_eager", fullgraph=True
+    )  # traced alike, without a C++ compiler
+    torch.testing.assert_close(compiled(x, t, y), model(x, t, y), atol=1e-5, rtol=0)
