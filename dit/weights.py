@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from dit.config import ModelConfig
 from dit.dit import DiT
@@ -57,12 +57,58 @@ def save(
         name: tensor.detach().to("cpu", torch.float32 if name == "pos_embed" else dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    metadata = {
-        "format": FORMAT,
-        "config": json.dumps(model.config.to_dict()),
-        "provenance": json.dumps(provenance or {}),
-    }
-    atomic_write(Path(path), lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    header = {"format": FORMAT, "config": model.config.to_dict(), "provenance": provenance or {}}
+    write_tensors(Path(path), tensors, header)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write a safetensors file atomically. header: "format", a string, and JSON values."""
+    metadata = {name: value if name == "format" else json.dumps(value) for name, value in header.items()}
+    atomic_write(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+
+def read_header(path: Path, expected: str) -> dict[str, Any]:
+    """The header that `write_tensors` wrote, without reading a tensor. expected: its format.
+
+    Raises:
+        WeightsError: truncated, or of another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are not "
+            f"one ({error}); copy or download it again"
+        ) from error
+    if metadata.get("format") != expected:
+        raise WeightsError(
+            f"{path}: expected a file of format {expected!r} with its config inside, "
+            f"found format {metadata.get('format')!r}; give a file that this project has written"
+        )
+    try:
+        return {name: value if name == "format" else json.loads(value) for name, value in metadata.items()}
+    except ValueError as error:
+        raise WeightsError(f"{path}: expected a header of JSON, found a broken one: {error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, as stored, on the CPU. Raises WeightsError for a damaged file."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: expected readable tensors, found {error}; copy or download it again"
+        ) from error
+
+
+def set_provenance(path: Path, provenance: dict[str, Any]) -> None:
+    """Replace a model file's provenance, atomically; its tensors and config stay as they are.
+
+    Raises:
+        WeightsError: not a model's weights file.
+    """
+    write_tensors(path, read_tensors(path), read_header(path, FORMAT) | {"provenance": provenance})
 
 
 def zoo() -> dict[str, Path]:
@@ -92,22 +138,9 @@ def describe(source: Path | str) -> tuple[ModelConfig, dict[str, Any]]:
         WeightsError: no such file, truncated, or not written by this project.
     """
     path = locate(source)
+    header = read_header(path, FORMAT)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are none "
-            f"({error}); copy or download it again"
-        ) from error
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(
-            f"{path}: expected a file of format {FORMAT!r} with its config inside, "
-            f"found format {metadata.get('format')!r}; save it with dit.weights.save"
-        )
-    try:
-        config = ModelConfig.from_dict(json.loads(metadata["config"]))
-        return config, json.loads(metadata.get("provenance", "{}"))
+        return ModelConfig.from_dict(header["config"]), header.get("provenance", {})
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: expected a model config inside, found a broken one: {error}") from error
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 import dit
+from benchmarks.browser import serve
 from dit.config import ModelConfig
 from dit.dit import DiT
 
@@ -80,3 +81,37 @@ def random_model() -> Callable[..., DiT]:
 def project() -> Path:
     """The folder that holds dit/, train/ and ui/."""
     return Path(os.path.dirname(os.path.dirname(os.path.abspath(dit.__file__))))
+
+
+# --- a served page over two small models with random weights ---
+
+SERVED_CLASSES = ["sphere", "cube", "cylinder", "cone", "torus"]
+
+
+def random_weights(path: Path, preset: str) -> Path:
+    """A small model whose output is not the zero of its initialisation, as a weights file."""
+    torch.manual_seed(0)
+    model = dit.build(preset, input_size=32, in_channels=3, num_classes=len(SERVED_CLASSES), prediction="v")
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.05)
+    dit.weights.save(path, model, {"classes": SERVED_CLASSES, "name": path.stem})
+    return path
+
+
+@pytest.fixture(scope="session")
+def ladder_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two weights files, cheap and less cheap."""
+    folder = tmp_path_factory.mktemp("weights")
+    return [
+        random_weights(folder / "small.safetensors", "DiT-N/8"),
+        random_weights(folder / "big.safetensors", "DiT-N/4"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory, ladder_files: list[Path]) -> Iterator[str]:
+    """Address of the app, offering the bundled models and the two random ones."""
+    log = tmp_path_factory.mktemp("app") / "app.log"
+    with serve(["--weights", *map(str, ladder_files)], log) as served:
+        yield served

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from train.command import exit_status
 from train.config import RECIPES, TrainConfig
 from train.hardware import select
 from train.loop import train
@@ -43,22 +44,16 @@ def parse(arguments: list[str]) -> Run:
 
 def main(arguments: list[str]) -> int:
     """Parse, train, and say where the result is. Returns the exit status."""
-    try:
-        run = parse(arguments)
-        hardware = select(run.device, run.config.precision)
-        print(
-            f"{run.config.model} on {run.config.data}, {hardware.describe()}, in {run.run_dir}",
-            file=sys.stderr,
-        )
-        weights = train(run.config, run.run_dir, hardware)
-    except (ValueError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command continues from the last checkpoint", file=sys.stderr)
-        return 130
-    print(weights)
-    return 0
+    return exit_status(
+        lambda: _train(arguments), "stopped; the same command continues from the last checkpoint"
+    )
+
+
+def _train(arguments: list[str]) -> None:
+    run = parse(arguments)
+    config, hardware = run.config, select(run.device, run.config.precision)
+    print(f"{config.model} on {config.data}, {hardware.describe()}, in {run.run_dir}", file=sys.stderr)
+    print(train(config, run.run_dir, hardware))
 
 
 if __name__ == "__main__":

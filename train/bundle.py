@@ -9,6 +9,7 @@ import tyro
 
 import dit
 from dit.weights import ZOO, save
+from train.command import exit_status
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,13 @@ def bundle(run_dir: Path, name: str, zoo: Path = ZOO) -> Path:
 
 def main(arguments: list[str]) -> int:
     """Bundle, and say where. Returns the exit status."""
+    return exit_status(lambda: _bundle(arguments), "stopped; nothing was bundled")
+
+
+def _bundle(arguments: list[str]) -> None:
     chosen = tyro.cli(Bundle, prog="python -m train.bundle", args=arguments)
-    try:
-        path = bundle(chosen.run_dir, chosen.name)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    path = bundle(chosen.run_dir, chosen.name)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ It learns from slightly spoiled pictures (colour, contrast, blur, noise), so tha
 generated picture depends on the solid in it, and not on traces that only the ray caster leaves.
 """
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -15,14 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from dit.weights import WeightsError, atomic_write
+from dit.weights import WeightsError, read_header, read_tensors, write_tensors
 from train import solids
+from train.command import exit_status
 from train.config import TrainConfig
 from train.data import SolidsData, solids_cache
 
@@ -130,12 +128,9 @@ def save(path: Path | str, model: Classifier, provenance: dict[str, Any]) -> Non
         name: (tensor.half() if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for name, tensor in model.state_dict().items()
     }
-    metadata = {
-        "format": FORMAT,
-        "config": json.dumps(asdict(model.config)),
-        "provenance": json.dumps(provenance),
-    }
-    atomic_write(Path(path), lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    write_tensors(
+        Path(path), tensors, {"format": FORMAT, "config": asdict(model.config), "provenance": provenance}
+    )
 
 
 def load(path: Path | str = DEFAULT) -> Classifier:
@@ -147,27 +142,17 @@ def load(path: Path | str = DEFAULT) -> Classifier:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such classifier; make one with python -m train.classifier")
+    header = read_header(path, FORMAT)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are not "
-            f"one ({error}); copy it again, or make it again with python -m train.classifier"
-        ) from error
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(
-            f"{path}: expected a classifier of format {FORMAT!r}, found format {metadata.get('format')!r}; "
-            "make one with python -m train.classifier"
-        )
-    try:
-        model = Classifier(_config(json.loads(metadata["config"])))
-        model.provenance = json.loads(metadata["provenance"])
-        model.load_state_dict(state, strict=True)
+        model = Classifier(_config(header["config"]))
+        model.provenance = header["provenance"]
+        model.load_state_dict(read_tensors(path), strict=True)
+    except WeightsError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"{path}: expected config and provenance in the metadata, found {error!r}"
+            f"{path}: expected config and provenance in the metadata, found {error!r}; "
+            "make it again with python -m train.classifier"
         ) from error
     except RuntimeError as error:
         raise WeightsError(f"{path}: its tensors are not those of its config: {error}") from error
@@ -262,15 +247,12 @@ def train(training: Training) -> Classifier:
 
 def main(arguments: list[str]) -> int:
     """Train, measure, write and report. Returns the exit status."""
-    try:
-        training = tyro.cli(Training, prog="python -m train.classifier", args=arguments)
-        model = train(training)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _train(arguments), "stopped; nothing was written")
+
+
+def _train(arguments: list[str]) -> None:
+    training = tyro.cli(Training, prog="python -m train.classifier", args=arguments)
+    model = train(training)
     state = {k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     model.load_state_dict(state)  # measured is what the file holds, in half precision
     measured = held_out(model.eval(), training.held_out_pictures)
@@ -286,7 +268,6 @@ def main(arguments: list[str]) -> int:
     for name, share in [*measured["per_class"].items(), ("all", measured["overall"])]:
         print(f"{name:<12}{share:7.2%}")
     print(f"{training.out}: {training.out.stat().st_size:,} bytes")
-    return 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from dit.config import MODELS
 
@@ -61,6 +61,13 @@ class TrainConfig:
     """how many of the last checkpoints stay on disk"""
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(TrainConfig).items():
+            value = getattr(self, name)
+            if get_origin(kind) is Literal:
+                if value not in get_args(kind):
+                    raise ValueError(f"{name} is {value!r}; choose one of {', '.join(get_args(kind))}")
+            elif type(value) is not kind and not (kind is float and type(value) is int):
+                raise TypeError(f"{name} is {value!r}; it must be of type {kind.__name__}")
         if self.model not in MODELS:
             raise ValueError(f"model is {self.model!r}; choose one of {', '.join(MODELS)}")
         at_least = dict.fromkeys(

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import tyro
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 import dit
 from dit.pipeline import Pipeline, SampleSettings
-from dit.weights import atomic_write, describe, locate
+from dit.weights import atomic_write, describe, locate, set_provenance
 from train.classifier import DEFAULT, Classifier, accuracy
 from train.classifier import load as load_classifier
+from train.command import exit_status
 from train.hardware import select
 from train.record import commit
+from train.sheet import contact_sheet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,18 +160,11 @@ def table(results: dict[str, Any]) -> str:
 
 
 def grid(pictures: np.ndarray, classes: int, columns: int, scale: int) -> Image.Image:
-    """A row for each class of its first `columns` pictures, enlarged, with white lines of one pixel between.
+    """A row for each class of its first `columns` pictures, enlarged.
 
     pictures: (N, H, W, 3) uint8, of class 0, 1, ... in turn.
     """
-    rows = [pictures[y::classes][:columns] for y in range(classes)]
-    height, width = (side * scale + 1 for side in pictures.shape[1:3])
-    sheet = np.full((classes * height - 1, len(rows[0]) * width - 1, 3), 255, np.uint8)
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            large = picture.repeat(scale, 0).repeat(scale, 1)
-            sheet[y * height :, x * width :][: height - 1, : width - 1] = large
-    return Image.fromarray(sheet)
+    return contact_sheet(np.stack([pictures[y::classes][:columns] for y in range(classes)]), scale)
 
 
 def record(weights_path: Path | str, results: dict[str, Any]) -> None:
@@ -183,12 +176,8 @@ def record(weights_path: Path | str, results: dict[str, Any]) -> None:
         WeightsError: not a model's weights file.
     """
     path = locate(weights_path)
-    provenance = describe(path)[1]
-    provenance["results"] = {name: value for name, value in results.items() if name != "sha256"}
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() | {"provenance": json.dumps(provenance)}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    atomic_write(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    kept = {name: value for name, value in results.items() if name != "sha256"}
+    set_provenance(path, describe(path)[1] | {"results": kept})
 
 
 def sha256(path: Path) -> str:
@@ -202,15 +191,12 @@ def sha256(path: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     """Evaluate, print the table, and write what was asked for. Returns the exit status."""
-    try:
-        evaluation = tyro.cli(Evaluation, prog="python -m train.evaluate", args=arguments)
-        results, pictures = evaluate(evaluation)
-    except (ValueError, TypeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _report(arguments), "stopped; nothing was written")
+
+
+def _report(arguments: list[str]) -> None:
+    evaluation = tyro.cli(Evaluation, prog="python -m train.evaluate", args=arguments)
+    results, pictures = evaluate(evaluation)
     print(table(results))
     if evaluation.record:
         path = locate(evaluation.weights)
@@ -223,7 +209,6 @@ def main(arguments: list[str]) -> int:
         classes = len(results["accuracy"]["per_class"])
         sheet = grid(pictures, classes, evaluation.grid_columns, evaluation.grid_scale)
         atomic_write(evaluation.grid, lambda temporary: sheet.save(temporary, format="png"))
-    return 0
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ def select(device: str = "auto", precision: str = "auto") -> Hardware:
         )
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=chosen).item()  # the meta device can be allocated on, but computes nothing
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(
             f"device {device!r} cannot be used here ({error}); --device auto takes what there is"
         ) from error

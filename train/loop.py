@@ -1,24 +1,19 @@
 """The training loop."""
 
-import contextlib
 import copy
-import json
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 import dit
 from dit.diffusion import NUM_TIMESTEPS, training_losses
-from dit.weights import atomic_write
 from train.checkpoint import Ema, TrainState, checkpoints, truncate_metrics
-from train.config import RESUMABLE, TrainConfig
+from train.config import TrainConfig
 from train.data import SolidsData
 from train.hardware import Hardware
 from train.record import Recorder
+from train.run_folder import claim, hold
 
 
 def train(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
@@ -93,50 +88,3 @@ def fresh_state(config: TrainConfig, num_classes: int, hardware: Hardware) -> Tr
         trained, lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
     )
     return TrainState(model.train(), Ema(copy.deepcopy(model), config.ema_decay), optimizer)
-
-
-@contextlib.contextmanager
-def hold(run_dir: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder; the lock ends with the block, or with the process.
-
-    Raises:
-        ValueError: another process trains there.
-    """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_dir / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ValueError(
-            f"{run_dir} is in use by another process; wait for it, stop it, or give another --run-dir"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def claim(run_dir: Path, config: TrainConfig) -> None:
-    """Write config.json, or make sure that the one there is of the same run; note what is set anew.
-
-    Raises:
-        ValueError: the folder holds another run; the message names what differs.
-    """
-    path, settings = run_dir / "config.json", asdict(config)
-    if path.exists():
-        before = json.loads(path.read_text())
-        changed = {name: value for name, value in settings.items() if before.get(name) != value}
-        if foreign := [name for name in changed if name not in RESUMABLE]:
-            difference = ", ".join(
-                f"{name} was {before.get(name)!r}, now {changed[name]!r}" for name in foreign
-            )
-            raise ValueError(
-                f"{run_dir} holds another run: {difference}; continue it with its own settings, "
-                "or give a new folder with --run-dir"
-            )
-        if changed:
-            done = checkpoints(run_dir)
-            line = {"after": done[-1].stem if done else "step_00000000", "set": changed}
-            with (run_dir / "changes.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-    atomic_write(path, lambda temporary: temporary.write_text(json.dumps(settings, indent=1) + "\n"))

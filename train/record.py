@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from dit.pipeline import Pipeline, SampleSettings
@@ -18,6 +17,8 @@ from train.checkpoint import TrainState, checkpoints
 from train.config import TrainConfig
 from train.data import SolidsData
 from train.hardware import Hardware
+from train.run_folder import changes_of
+from train.sheet import contact_sheet
 
 
 class Recorder:
@@ -43,12 +44,14 @@ class Recorder:
         )
         if log or checkpoint:  # at each checkpoint too: the losses before it are not known after a resume
             self.flush(bar)
+        began = time.perf_counter()
         if sample:
             self.sample()
         if checkpoint:
             self.check_weights()
             self.save_weights()
             self.state.save(self.run_dir, config.keep_checkpoints)  # last: what it has done, it need not redo
+        self.since += time.perf_counter() - began  # images_per_second is of training alone
 
     def check_weights(self) -> None:
         """Stop the run if a weight is not finite: the loss shows it one step too late for the checkpoint."""
@@ -111,17 +114,9 @@ class Recorder:
             guidance_scale=2.0 if self.config.class_dropout_prob else 1.0,
         )
         pictures = pipeline.generate(settings).x0
-        grid = pictures.reshape(classes, columns, *pictures.shape[1:]).swapaxes(1, 2)
-        side = self.config.image_size
-        image = Image.fromarray(grid.reshape(classes * side, columns * side, 3))
+        image = contact_sheet(pictures.reshape(classes, columns, *pictures.shape[1:]), scale=2)
         path = self.run_dir / "samples" / f"step_{self.state.step:08d}.png"
         atomic_write(path, lambda temporary: image.save(temporary, format="png"))
-
-
-def changes_of(run_dir: Path) -> list[dict[str, Any]]:
-    """What was set anew when the run was continued, and after which checkpoint."""
-    path = run_dir / "changes.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def commit() -> str:

@@ -9,17 +9,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from benchmarks.browser import set_slider
 from ui.pictures import read_settings
 
 pytestmark = pytest.mark.browser
 STATUS = re.compile(r"Step (\d+) of (\d+) · noise level t = (\d+) · ([\d.,e+]+) GMACs · ([\d.]+) s")
-
-
-def set_slider(page: Page, name: str, value: float) -> None:
-    """Type a value into the number box of a slider."""
-    box = page.locator(f"#{name} input[type=number]")
-    box.fill(str(value))
-    box.press("Enter")
 
 
 def price(page: Page) -> dict[str, str]:

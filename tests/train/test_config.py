@@ -12,6 +12,10 @@ from train.config import RECIPES, RESUMABLE, TrainConfig
     ("fields", "said"),
     [
         ({"model": "DiT-Q/3"}, "model is 'DiT-Q/3'.*DiT-T/4"),
+        ({"prediction": "x0"}, "prediction is 'x0'.*epsilon, v"),
+        ({"timesteps": "cosine"}, "timesteps is 'cosine'.*uniform, logit-normal"),
+        ({"data": "cats"}, "data is 'cats'.*solids"),
+        ({"precision": "fp8"}, "precision is 'fp8'.*auto, fp32, bf16"),
         ({"total_steps": 0}, "total_steps is 0.*at least 1"),
         ({"batch_size": 0}, "batch_size is 0.*at least 1"),
         ({"log_every": 0}, "log_every is 0.*at least 1"),
@@ -41,6 +45,26 @@ from train.config import RECIPES, RESUMABLE, TrainConfig
 def test_a_wrong_value_is_refused_and_named(fields, said):
     with pytest.raises(ValueError, match=said):
         TrainConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"total_steps": 2.5}, "total_steps is 2.5.*type int"),
+        ({"total_steps": True}, "total_steps is True.*type int"),
+        ({"lr": "fast"}, "lr is 'fast'.*type float"),
+        ({"flip": 1}, "flip is 1.*type bool"),
+        ({"model": 3}, "model is 3.*type str"),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_is_refused_and_named(fields, said):
+    with pytest.raises(TypeError, match=said):
+        TrainConfig(**fields)
+
+
+def test_a_whole_number_does_for_a_real_one():
+    assert TrainConfig(grad_clip=1).grad_clip == 1
 
 
 def test_the_defaults_are_the_papers():

@@ -13,7 +13,7 @@ def test_auto_takes_what_there_is():
     assert select("auto").device.type == next(kind for kind, there in kinds.items() if there)
 
 
-@pytest.mark.parametrize("device", ["nonsense", "", "cuda:99", "xla"])
+@pytest.mark.parametrize("device", ["nonsense", "", "cuda:99", "xla", "meta"])
 def test_a_device_that_is_not_there_is_refused_and_named(device):
     with pytest.raises(ValueError, match=f"(?s)device '{device}' cannot be used here.*--device auto"):
         select(device)

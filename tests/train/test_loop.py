@@ -114,8 +114,9 @@ def test_metrics(finished):
 def test_the_grid_shows_eight_pictures_of_each_class(finished):
     """Rows are classes, columns seeds; the pictures are those of the averaged weights."""
     image = Image.open(finished / "samples" / "step_00000012.png")
-    assert image.size == (8 * 16, 10 * 16) and image.mode == "RGB"
-    tiles = np.asarray(image).reshape(10, 16, 8, 16, 3).swapaxes(1, 2).astype(int)
+    assert image.size == (8 * 33 - 1, 10 * 33 - 1) and image.mode == "RGB"  # doubled, and a line between
+    whole = np.pad(np.asarray(image), ((0, 1), (0, 1), (0, 0)))
+    tiles = whole.reshape(10, 33, 8, 33, 3).swapaxes(1, 2)[:, :, :32:2, :32:2].astype(int)
     assert len({tile.tobytes() for row in tiles for tile in row}) == 80
     pipeline = Pipeline(weights.load(finished / "weights.safetensors"))
     wish = SampleSettings(classes=[9, 0], seeds=[2, 7], steps=25, guidance_scale=2.0)
@@ -457,3 +458,35 @@ def test_models_and_recipes_agree():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     other = fresh_state(replace(TINY, seed=1), 10, CPU).model
     assert not torch.equal(model.x_embedder.proj.weight, other.x_embedder.proj.weight)
+
+
+@pytest.mark.parametrize("name", ["config.json", "changes.jsonl"])
+def test_a_damaged_note_of_the_run_is_named(name, tmp_path, no_samples):
+    train(replace(TINY, total_steps=1), tmp_path, CPU)
+    (tmp_path / name).write_text('{"model": "DiT')
+    with pytest.raises(ValueError, match=f"{name}.*expected.*JSON.*mend it"):
+        train(replace(TINY, total_steps=2), tmp_path, CPU)
+    assert (tmp_path / name).read_text() == '{"model": "DiT'
+
+
+def test_a_change_noted_before_a_kill_is_not_noted_again(tmp_path, no_samples):
+    train(replace(TINY, total_steps=1), tmp_path, CPU)
+    before = (tmp_path / "config.json").read_text()
+    train(replace(TINY, total_steps=1, log_every=1), tmp_path, CPU)
+    (tmp_path / "config.json").write_text(before)  # as if killed between the note and the settings
+    train(replace(TINY, total_steps=1, log_every=1), tmp_path, CPU)
+    assert len((tmp_path / "changes.jsonl").read_text().splitlines()) == 1
+
+
+def test_half_a_checkpoint_of_a_killed_run_is_cleared_away(tmp_path, no_samples):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".step_00000004.pt.abc123").write_bytes(b"half")
+    train(replace(TINY, total_steps=1), tmp_path, CPU)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_00000001.pt"]
+
+
+def test_the_speed_is_of_training_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(Recorder, "sample", lambda self: time.sleep(1))
+    train(replace(TINY, log_every=1, sample_every=1, total_steps=3), tmp_path, CPU)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["images_per_second"] > TINY.batch_size for row in rows[1:])

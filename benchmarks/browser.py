@@ -1,0 +1,85 @@
+"""The app served on a free port, and a Chromium to visit it: for the benchmark and for the tests."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextlib.contextmanager
+def serve(arguments: Sequence[str], log: Path) -> Iterator[str]:
+    """`python app.py` on a free port: its address, once it serves its page. It ends with the block.
+
+    Raises:
+        RuntimeError: the app ended before; the message is its log.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+    with log.open("w") as output:
+        app = subprocess.Popen(
+            [sys.executable, "app.py", *arguments],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            yield _answering(app, f"http://127.0.0.1:{port}", log)
+        finally:
+            app.terminate()
+            app.wait(timeout=30)
+
+
+def _answering(app: subprocess.Popen, address: str, log: Path) -> str:
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=60).read()
+            return address
+        except OSError:
+            if app.poll() is not None:
+                raise RuntimeError(
+                    f"the app ended with status {app.returncode}:\n{log.read_text()}"
+                ) from None
+            time.sleep(0.05)
+
+
+def find_chromium() -> str | None:
+    """Path of Debian's or anyone's Chromium; None if there is none on the PATH."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@contextlib.contextmanager
+def chromium(path: str) -> Iterator[Browser]:
+    """A headless browser. Its event loop ends with the block."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+def set_slider(page: Page, name: str, value: float) -> None:
+    """Type a value into the number box of a slider."""
+    box = page.locator(f"#{name} input[type=number]")
+    box.fill(str(value))
+    box.press("Enter")
