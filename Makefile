@@ -15,7 +15,7 @@ lint: $(VENV)/dev.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-bench: $(VENV)/demo.ready
+bench: $(VENV)/dev.ready
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.app
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import tyro
 
 
@@ -14,16 +13,19 @@ class App:
     weights: tuple[Path, ...] = ()
     """further weights files to offer beside the bundled ones"""
     device: str = "auto"
-    """auto (a CUDA GPU if there is one, else the CPU), cpu, cuda, ..."""
+    """auto (a CUDA GPU if there is one, then Apple's, else the CPU), cpu, cuda, ..."""
 
 
 def main(app: App) -> None:
     """Load the models, time them, and serve until interrupted."""
+    from dit.pipeline import find_device
     from ui import page
     from ui.ladder import open_ladder
 
-    device = app.device if app.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    ladder = open_ladder(app.weights, device)
+    try:
+        ladder = open_ladder(app.weights, find_device(app.device))
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
     for rung in ladder:
         print(f"{rung.name}: {rung.parameters / 1e6:.2f} M parameters, {rung.config.tokens} tokens")
     page.build(ladder).launch(**page.SERVING)

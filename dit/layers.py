@@ -12,7 +12,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, x, 1 + scale)
 
 
-def samples_on_cpu(x: Tensor) -> bool:
+def infers_eagerly_on_cpu(x: Tensor) -> bool:
     """Whether x is float32 on a CPU, outside a compiled graph, and nobody asks for gradients."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32
     return plain and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
@@ -25,7 +25,7 @@ def gelu(x: Tensor) -> Tensor:
     would store every factor, so there, and on other devices, the library's kernel serves.
     """
     linear, cubic = 2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715
-    if samples_on_cpu(x):
+    if infers_eagerly_on_cpu(x):
         gate = torch.addcmul(x.new_tensor(linear), x, x, value=cubic)
         return gate.mul_(x).sigmoid_().mul_(x)
     if x.device.type == "cpu" and torch.compiler.is_compiling():
@@ -62,7 +62,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, T, D) -> (N, T, D)."""
-        if samples_on_cpu(x):
+        if infers_eagerly_on_cpu(x):
             parts = x.flatten(0, 1).split(self.CACHED_TOKENS)
             return torch.cat([self.fc2(gelu(self.fc1(part))) for part in parts]).view_as(x)
         return self.fc2(gelu(self.fc1(x)))

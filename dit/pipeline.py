@@ -67,7 +67,7 @@ class Frame:
     steps: int
     t: int  # timestep of the network call
     x0: np.ndarray  # (N, H, W, 3) uint8: the pictures as predicted now; after the last step, the result
-    x_t: np.ndarray  # (N, H, W, 3) uint8: the sample itself, still noisy before the last step
+    x_t: np.ndarray  # (N, H, W, 3) uint8: the sample after this step, still noisy before the last one
     macs: int  # multiply-accumulates spent so far, whole batch
     seconds: float  # spent in sampling so far, whole batch; time the caller took between frames is left out
 
@@ -115,7 +115,8 @@ class Pipeline:
 
     def generate(self, settings: SampleSettings) -> Frame:
         """The last frame of `stream`."""
-        *_, last = self.stream(settings)
+        for frame in self.stream(settings):
+            last = frame  # only the last one: a thousand would fill the memory
         return last
 
     def _frames(self, settings: SampleSettings, denoiser: Guided) -> Iterator[Frame]:
@@ -146,10 +147,33 @@ class Pipeline:
             started = time.perf_counter()
 
 
+def find_device(name: str = "auto") -> torch.device:
+    """A device by its name; for "auto" a CUDA GPU if there is one, then Apple's, else the CPU.
+
+    Raises:
+        ValueError: no such device on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # the meta device can be allocated on, but computes nothing
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ValueError(
+            f"device {name!r} cannot be used here ({error}); --device auto takes what there is"
+        ) from error
+    return device
+
+
 def to_pictures(x: Tensor) -> np.ndarray:
     """(N, 1 or 3, H, W) in [-1, 1] -> (N, H, W, 3) uint8, clamped; NaN becomes black."""
     pixels = torch.nan_to_num(x.float() * 127.5 + 128, nan=0.0).clamp(0, 255).to(torch.uint8)
     return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().contiguous().numpy()
+
+
+def from_pictures(pixels: np.ndarray) -> Tensor:
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in [-1, 1], in memory of its own."""
+    return torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @dataclass(frozen=True)

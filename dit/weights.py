@@ -17,6 +17,7 @@ from dit.dit import DiT
 
 ZOO = Path(__file__).resolve().parent.parent / "assets" / "zoo"
 FORMAT = "dit-lab/1"
+PARTIAL = ".partial"  # ending of a file that is being written; what a kill leaves has it
 
 
 class WeightsError(ValueError):
@@ -26,7 +27,7 @@ class WeightsError(ValueError):
 def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write(temporary)` beside `path`, then rename over it: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     os.close(handle)
     temporary = Path(name)
     try:

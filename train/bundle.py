@@ -32,8 +32,9 @@ def bundle(run_dir: Path, name: str, zoo: Path = ZOO) -> Path:
     if name != Path(name).name or name.startswith("."):
         raise ValueError(f"name is {name!r}; it must be a plain file name such as DiT-T-4-solids")
     model = dit.load(run_dir / "weights.safetensors")
+    kept = {k: v for k, v in model.provenance.items() if k != "results"}  # those were of other digits
     path = zoo / f"{name}.safetensors"
-    save(path, model, model.provenance | {"name": name}, dtype=torch.bfloat16)
+    save(path, model, kept | {"name": name}, dtype=torch.bfloat16)
     return path
 
 

@@ -75,6 +75,11 @@ def checkpoints(run_dir: Path) -> list[Path]:
     return sorted((run_dir / "checkpoints").glob("step_*.pt"))
 
 
+def step_of(checkpoint: Path) -> int:
+    """How many optimizer steps were done when a checkpoint was written."""
+    return int(checkpoint.stem.removeprefix("step_"))
+
+
 def truncate_metrics(run_dir: Path, step: int) -> None:
     """Drop the lines of metrics.jsonl beyond a step, and a half-written last one: they will come again."""
     path = run_dir / "metrics.jsonl"

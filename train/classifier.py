@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from dit.pipeline import from_pictures
 from dit.weights import WeightsError, read_header, read_tensors, write_tensors
 from train import solids
 from train.command import exit_status
@@ -90,13 +91,8 @@ class Classifier(nn.Module):
             )
         device = self.head.weight.device
         chunks = [pictures[i : i + CHUNK] for i in range(0, len(pictures), CHUNK)]
-        labels = [self(to_input(chunk).to(device)).argmax(1).cpu().numpy() for chunk in chunks]
+        labels = [self(from_pictures(chunk).to(device)).argmax(1).cpu().numpy() for chunk in chunks]
         return np.concatenate([np.empty(0, np.int64), *labels])
-
-
-def to_input(pictures: np.ndarray) -> Tensor:
-    """Pictures (N, H, W, 3) uint8 -> (N, 3, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def accuracy(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
@@ -117,7 +113,7 @@ def accuracy(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> d
 def held_out(model: Classifier, num_pictures: int) -> dict[str, Any]:
     """The classifier's `accuracy` on the first held-out solids, with how many and which they were."""
     pictures = solids_cache(num_pictures, model.config.side, HELD_OUT_SEED)
-    labels = np.arange(num_pictures) % len(solids.CLASSES)
+    labels = solids.labels(np.arange(num_pictures))
     measured = accuracy(model.classify(pictures), labels, model.config.classes)
     return {"pictures": num_pictures, "seed": HELD_OUT_SEED, **measured}
 
@@ -247,7 +243,7 @@ def train(training: Training) -> Classifier:
 
 def main(arguments: list[str]) -> int:
     """Train, measure, write and report. Returns the exit status."""
-    return exit_status(lambda: _train(arguments), "stopped; nothing was written")
+    return exit_status(lambda: _train(arguments), "stopped before the end")
 
 
 def _train(arguments: list[str]) -> None:

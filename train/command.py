@@ -11,7 +11,7 @@ def exit_status(command: Callable[[], None], stopped: str) -> int:
     """
     try:
         command()
-    except (ValueError, TypeError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

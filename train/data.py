@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
+from dit.pipeline import from_pictures
 from train import solids
 
 CHUNK = 1000  # pictures rendered between two updates of the progress bar
@@ -26,21 +28,27 @@ def solids_cache(num_pictures: int, side: int, seed: int) -> np.ndarray:
     path = cache_dir() / f"solids-v{solids.VERSION}-{side}px-seed{seed}-{num_pictures}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            pictures = np.lib.format.open_memmap(
-                partial, mode="w+", dtype=np.uint8, shape=(num_pictures, side, side, 3)
-            )
-            with tqdm(total=num_pictures, desc="drawing solids", unit=" pictures") as bar:
-                for start in range(0, num_pictures, CHUNK):
-                    stop = min(start + CHUNK, num_pictures)
-                    pictures[start:stop] = solids.render(range(start, stop), seed, side)[0]
-                    bar.update(stop - start)
-            pictures.flush()
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with FileLock(path.parent / ".lock"):  # a second process waits, and finds it done
+            if not path.exists():
+                _draw(path, num_pictures, side, seed)
     return np.load(path, mmap_mode="r")
+
+
+def _draw(path: Path, num_pictures: int, side: int, seed: int) -> None:
+    partial = path.with_suffix(".partial")  # overwrites what a killed process left
+    try:
+        pictures = np.lib.format.open_memmap(
+            partial, mode="w+", dtype=np.uint8, shape=(num_pictures, side, side, 3)
+        )
+        with tqdm(total=num_pictures, desc="drawing solids", unit=" pictures") as bar:
+            for start in range(0, num_pictures, CHUNK):
+                stop = min(start + CHUNK, num_pictures)
+                pictures[start:stop] = solids.render(range(start, stop), seed, side)[0]
+                bar.update(stop - start)
+        pictures.flush()
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class SolidsData:
@@ -66,9 +74,8 @@ class SolidsData:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """x0 (N, 3, H, W) float32 in [-1, 1] and labels y (N,) int64, on the CPU."""
         indices = self.indices(step)
-        pictures = torch.from_numpy(self.pictures[indices]).permute(0, 3, 1, 2)
-        x0 = pictures.float() / 127.5 - 1
+        x0 = from_pictures(self.pictures[indices])
         if self.flip:
             mirrored = np.random.default_rng([self.seed, step, 1]).random(len(x0)) < 0.5
             x0 = torch.where(torch.from_numpy(mirrored)[:, None, None, None], x0.flip(-1), x0)
-        return x0.contiguous(), torch.from_numpy(indices % len(self.classes))
+        return x0.contiguous(), torch.from_numpy(solids.labels(indices))

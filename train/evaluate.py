@@ -102,7 +102,7 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
         WeightsError: a file that is not a model, or not a classifier.
         ValueError: a setting is out of range, or the model draws what the classifier does not know.
     """
-    path = locate(evaluation.weights)
+    path, code = locate(evaluation.weights), commit()
     digest = sha256(path)
     model, judge = dit.load(path), load_classifier(evaluation.classifier)
     check(model, judge)
@@ -122,7 +122,7 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
             "sha256": sha256(evaluation.classifier),
             "held_out": judge.provenance["held_out"],
         },
-        "commit": commit(),
+        "commit": code,
     }
     return results, pictures
 
@@ -191,7 +191,7 @@ def sha256(path: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     """Evaluate, print the table, and write what was asked for. Returns the exit status."""
-    return exit_status(lambda: _report(arguments), "stopped; nothing was written")
+    return exit_status(lambda: _report(arguments), "stopped before the end")
 
 
 def _report(arguments: list[str]) -> None:

@@ -1,9 +1,11 @@
-"""The one place that knows what the machine has."""
+"""The one place of the trainer that knows what the machine has."""
 
 import contextlib
 from dataclasses import dataclass
 
 import torch
+
+from dit.pipeline import find_device
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,6 @@ def select(device: str = "auto", precision: str = "auto") -> Hardware:
     Raises:
         ValueError: no such device on this machine.
     """
-    if device == "auto":
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen).item()  # the meta device can be allocated on, but computes nothing
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise ValueError(
-            f"device {device!r} cannot be used here ({error}); --device auto takes what there is"
-        ) from error
+    chosen = find_device(device)
     has_bf16 = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return Hardware(chosen, precision == "bf16" or (precision == "auto" and has_bf16))

@@ -12,7 +12,9 @@ Only operations which IEEE 754 rounds exactly are used, in a fixed order: see `t
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -70,16 +72,17 @@ def unit(a: Sequence) -> list:
 def _polyhedron(vertices: Sequence, faces: Sequence) -> list[tuple[tuple[float, ...], float]]:
     """The half-spaces n . p <= w, as (n, w), of a convex polyhedron; a face is three of its vertices."""
     points = [tuple(map(float, v)) for v in vertices]
-    centre = [sum(v[i] for v in points) / len(points) for i in range(3)]
+    # Not the builtin sum: from Python 3.12 on it compensates, and would round otherwise than before.
+    centre = [reduce(operator.add, (v[i] for v in points)) / len(points) for i in range(3)]
     planes = []
     for i, j, k in faces:
         p, q, r = ([points[n][axis] - points[i][axis] for axis in range(3)] for n in (i, j, k))
         normal = [q[1] * r[2] - q[2] * r[1], q[2] * r[0] - q[0] * r[2], q[0] * r[1] - q[1] * r[0]]
-        if sum(n * (c - o) for n, c, o in zip(normal, centre, points[i], strict=True)) > 0:
+        if dot(normal, [c - o for c, o in zip(centre, points[i], strict=True)]) > 0:
             normal = [-n for n in normal]
-        length = math.sqrt(sum(n * n for n in normal))
+        length = math.sqrt(dot(normal, normal))
         normal = [n / length for n in normal]
-        planes.append((tuple(normal), sum(n * o for n, o in zip(normal, points[i], strict=True))))
+        planes.append((tuple(normal), dot(normal, points[i])))
     return planes
 
 

@@ -20,6 +20,8 @@ from train.hardware import Hardware
 from train.run_folder import changes_of
 from train.sheet import contact_sheet
 
+GRID_COLUMNS, GRID_STEPS, GRID_GUIDANCE = 8, 25, 2.0  # of the grids that are drawn on the way
+
 
 class Recorder:
     """Writes what a run leaves behind: metrics, grids, checkpoints, weights."""
@@ -29,6 +31,7 @@ class Recorder:
     ) -> None:
         self.config, self.run_dir, self.hardware = config, run_dir, hardware
         self.state, self.data = state, data
+        self.commit = commit()  # now: a checkout may move on while the run lasts
         self.pending: list[dict[str, torch.Tensor]] = []
         self.since = time.perf_counter()
 
@@ -91,27 +94,33 @@ class Recorder:
         save(path, self.state.ema.model, self.provenance())
         return path
 
+    def final_weights(self) -> Path:
+        """Path of weights.safetensors, written anew should it be missing at the end of a run."""
+        path = self.run_dir / "weights.safetensors"
+        return path if path.exists() else self.save_weights()
+
     def provenance(self) -> dict[str, Any]:
         """Where the weights come from."""
         return {
+            "name": self.run_dir.resolve().name,
             "dataset": self.config.data,
             "classes": list(self.data.classes),
             "images_seen": self.state.step * self.config.batch_size,
             "recipe": asdict(self.config),
             "changes": changes_of(self.run_dir),
-            "commit": commit(),
+            "commit": self.commit,
             "hardware": self.hardware.describe(),
         }
 
     def sample(self) -> None:
         """A grid of the average's pictures: one row a class, the same seeds every time."""
         pipeline = Pipeline(self.state.ema.model, self.hardware.device)
-        columns, classes = 8, len(self.data.classes)
+        columns, classes = GRID_COLUMNS, len(self.data.classes)
         settings = SampleSettings(
             classes=[y for y in range(classes) for _ in range(columns)],
             seeds=list(range(columns)) * classes,
-            steps=25,
-            guidance_scale=2.0 if self.config.class_dropout_prob else 1.0,
+            steps=GRID_STEPS,
+            guidance_scale=GRID_GUIDANCE if self.config.class_dropout_prob else 1.0,
         )
         pictures = pipeline.generate(settings).x0
         image = contact_sheet(pictures.reshape(classes, columns, *pictures.shape[1:]), scale=2)

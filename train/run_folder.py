@@ -9,8 +9,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dit.weights import atomic_write
-from train.checkpoint import checkpoints
+from dit.weights import PARTIAL, atomic_write
+from train.checkpoint import checkpoints, step_of
 from train.config import RESUMABLE, TrainConfig
 
 
@@ -30,8 +30,8 @@ def hold(run_dir: Path) -> Iterator[None]:
             f"{run_dir} is in use by another process; wait for it, stop it, or give another --run-dir"
         ) from None
     try:
-        for orphan in (run_dir / "checkpoints").glob(".step_*"):  # of a process killed while it wrote
-            orphan.unlink()
+        for left in run_dir.rglob(f".*{PARTIAL}"):  # by a process that was killed while it wrote
+            left.unlink()
         yield
     finally:
         lock.release()
@@ -41,34 +41,44 @@ def claim(run_dir: Path, config: TrainConfig) -> None:
     """Write config.json, or make sure that the one there is of the same run; note what is set anew.
 
     Raises:
-        ValueError: the folder holds another run, and the message names what differs; or damaged settings.
+        ValueError: the folder holds another run, and the message names what differs; a longer one; or
+            damaged settings.
     """
-    path, settings = run_dir / "config.json", asdict(config)
-    if path.exists():
-        try:
-            before = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(
-                f"{path}: expected the settings as JSON, found {error}; mend it, or give a new --run-dir"
-            ) from error
-        changed = {name: value for name, value in settings.items() if before.get(name) != value}
+    path, settings, done = run_dir / "config.json", asdict(config), checkpoints(run_dir)
+    if done and path.exists():  # before the first checkpoint there is nothing to spoil
+        before = {**asdict(TrainConfig()), **_settings(path)}  # a setting that is new has had its default
+        changed = {name: value for name, value in settings.items() if before[name] != value}
         if foreign := [name for name in changed if name not in RESUMABLE]:
-            difference = ", ".join(
-                f"{name} was {before.get(name)!r}, now {changed[name]!r}" for name in foreign
-            )
+            difference = ", ".join(f"{name} was {before[name]!r}, now {changed[name]!r}" for name in foreign)
             raise ValueError(
                 f"{run_dir} holds another run: {difference}; continue it with its own settings, "
                 "or give a new folder with --run-dir"
             )
+        if config.total_steps < (reached := step_of(done[-1])):
+            raise ValueError(
+                f"total_steps is {config.total_steps}, but {run_dir} holds {reached} steps already; "
+                "give at least as many, or a new folder with --run-dir"
+            )
         if changed:
-            done = checkpoints(run_dir)
-            history = changes_of(run_dir)
-            change = {"after": done[-1].stem if done else "step_00000000", "set": changed}
-            if history[-1:] != [change]:  # it is there already after a kill before the line below
-                history.append(change)
-            lines = "".join(json.dumps(line) + "\n" for line in history)
-            atomic_write(run_dir / "changes.jsonl", lambda temporary: temporary.write_text(lines))
+            _note(run_dir, {"after": done[-1].stem, "set": changed})
     atomic_write(path, lambda temporary: temporary.write_text(json.dumps(settings, indent=1) + "\n"))
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: expected the settings as JSON, found {error}; mend it, or give a new --run-dir"
+        ) from error
+
+
+def _note(run_dir: Path, change: dict[str, Any]) -> None:
+    history = changes_of(run_dir)
+    if history[-1:] == [change]:  # written by a process that was killed before it wrote the settings
+        return
+    lines = "".join(json.dumps(line) + "\n" for line in [*history, change])
+    atomic_write(run_dir / "changes.jsonl", lambda temporary: temporary.write_text(lines))
 
 
 def changes_of(run_dir: Path) -> list[dict[str, Any]]:

@@ -63,12 +63,12 @@ def render(
     if threads is not None:
         _check("threads", threads, 1, 1024)
     index = index.astype(np.int64)
-    labels = index % len(CLASSES)
+    classes = labels(index)
     pictures = np.empty((len(index), side, side, 3), np.uint8)
     size = max(1, _TILE // (side * _SAMPLES) ** 2)
     tiles = []
     for kind in range(len(CLASSES)):
-        members = np.flatnonzero(labels == kind)
+        members = np.flatnonzero(classes == kind)
         tiles += [(kind, members[i : i + size]) for i in range(0, len(members), size)]
 
     def draw(tile: tuple[int, np.ndarray]) -> None:
@@ -82,7 +82,12 @@ def render(
     else:
         for tile in tiles:
             draw(tile)
-    return pictures, labels
+    return pictures, classes
+
+
+def labels(indices: np.ndarray) -> np.ndarray:
+    """The class of each picture: they take turns."""
+    return indices % len(CLASSES)
 
 
 def _brief(value: object) -> str:

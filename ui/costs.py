@@ -3,7 +3,7 @@
 import html
 
 from ui.request import Request
-from ui.turns import Turns
+from ui.turns import Wait
 
 CSS = """
 .dl-price { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 8px; }
@@ -15,9 +15,10 @@ CSS = """
 
 
 def gmacs(macs: int) -> str:
-    """Multiply-accumulates as GMACs with three significant digits."""
+    """Multiply-accumulates as GMACs: three decimals below 1, none from 100 on."""
     value = macs / 1e9
-    return f"{value:.3f}" if value < 1 else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+    decimals = next((n for n, limit in ((3, 1), (2, 10), (1, 100)) if round(value, n) < limit), 0)
+    return f"{value:,.{decimals}f}"
 
 
 def price_html(request: Request) -> str:
@@ -27,7 +28,7 @@ def price_html(request: Request) -> str:
     macs = rung.pipeline.macs_per_pass
     cells = (
         ("parameters", f"{rung.parameters / 1e6:.2f} M", "the fixed position table included"),
-        ("GMACs a pass", gmacs(macs), "10⁹ multiply-accumulates of one forward pass; 1 MAC = 2 FLOPs"),
+        ("GMACs a pass", gmacs(macs), "10⁹ multiply-accumulates of one forward pass"),
         ("GMACs a picture", gmacs(macs * passes), "all steps, guidance counted"),
         (
             f"expected for {count}",
@@ -52,8 +53,8 @@ def complaint_html(message: str) -> str:
     return f'<div class="dl-price"><div>{html.escape(message)}</div></div>'
 
 
-def waiting(turns: Turns, session: str, seconds: float) -> str:
+def waiting(wait: Wait) -> str:
     """A visitor's place in the line, and the expected wait."""
-    ahead = next((i for i, ticket in enumerate(turns.line) if ticket.session == session), 0)
+    ahead = wait.ahead
     jobs = "1 job comes" if ahead == 1 else f"{ahead} jobs come"
-    return f"**Waiting: place {ahead + 1} in the line.** {jobs} before yours, about {seconds:.0f} s."
+    return f"**Waiting: place {ahead + 1} in the line.** {jobs} before yours, about {wait.seconds:.0f} s."

@@ -1,5 +1,6 @@
 """The Explore tab: class, steps, guidance and model size; a picture that forms; what it costs."""
 
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -11,10 +12,11 @@ import gradio as gr
 from dit.pipeline import Frame
 from dit.samplers import SAMPLERS
 from ui import costs
+from ui.jobs import check, draw
 from ui.ladder import Rung
-from ui.pictures import empty_html, figure_html, with_settings
+from ui.pictures import empty_html, figure_html
 from ui.request import MAX_PICTURES, PAGE_STEPS, Request, parse
-from ui.turns import Full, Turns
+from ui.turns import Turns, Wait
 
 MAX_FRAMES = 128  # that a visitor's trajectory keeps, evenly spread: memory is bounded at any step count
 PREVIEW_SHARE = 0.05  # of the time; previews that cost more come less often
@@ -83,24 +85,6 @@ def status_of(frame: Frame) -> str:
         f"**Step {frame.index + 1} of {frame.steps}** · noise level t = {frame.t} · "
         f"{costs.gmacs(frame.macs)} GMACs · {frame.seconds:.1f} s"
     )
-
-
-def check(ladder: Sequence[Rung], *values: Any) -> Request:
-    """`parse`, with its complaint as the page's and the API's error message."""
-    try:
-        return parse(ladder, *values)
-    except (TypeError, ValueError) as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
-async def draw(turns: Turns, request: Request, session: str) -> AsyncIterator[Frame | float]:
-    """`Turns.draw` with a place taken; a full line becomes an error message."""
-    try:
-        ticket = turns.enter(session, request.rung.seconds(request.settings))
-    except Full as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    async for event in turns.draw(request, ticket):
-        yield event
 
 
 @dataclass(frozen=True)
@@ -174,7 +158,9 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
                 view = gr.Radio([PREDICTED, NOISY], value=PREDICTED, label="Show", scale=1, elem_id="view")
     trajectory = gr.State(None, time_to_live=3600)
     running = {generate: gr.update(interactive=False), stop: gr.update(interactive=True)}
+    running |= {scrub: gr.update(interactive=False), view: gr.update(interactive=False)}  # the old pictures'
     idle = {generate: gr.update(interactive=True), stop: gr.update(interactive=False)}
+    idle |= {view: gr.update(interactive=True)}
 
     def show_price(*values: Any) -> str:
         try:
@@ -182,98 +168,93 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
         except (TypeError, ValueError) as error:
             return costs.complaint_html(str(error))
 
-    async def on_generate(session: gr.Request, locked: bool, shown: str, *values: Any) -> AsyncIterator[dict]:
-        chosen = values if locked else (*values[:4], random.randrange(RANDOM_SEEDS), *values[5:])
-        request = check(ladder, *chosen)
+    async def on_generate(
+        session: gr.Request, before: Trajectory | None, locked: bool, shown: str, *values: Any
+    ) -> AsyncIterator[dict]:
+        request = check(ladder, *(values if locked else with_random_seed(values)))
         kept, pace = Trajectory(request), Pace()
-        yield running | {
-            controls.seed: request.settings.seeds[0],
-            scrub: gr.update(interactive=False),
-            status: "Starting …",
-        }
-        async for event in draw(turns, request, session.session_hash):
-            if isinstance(event, float):
-                yield {status: costs.waiting(turns, session.session_hash, event)}
-                continue
-            kept.add(event)
-            if pace.due():
-                yield {canvas: picture_html(request, event, shown), status: status_of(event)}
-                pace.shown()
+        yield running | {controls.seed: request.settings.seeds[0], status: "Starting …"}
+        async with contextlib.aclosing(draw(turns, request, session.session_hash)) as events:
+            async for event in events:
+                if isinstance(event, Wait):
+                    yield {status: costs.waiting(event)}
+                    continue
+                kept.add(event)
+                if pace.due():
+                    yield {canvas: picture_html(request, event, shown), status: status_of(event)}
+                    pace.shown()
         if not kept.frames:
-            yield idle | {status: "Stopped before the first step."}
+            yield idle | {status: "Stopped before the first step.", scrub: scrubber(before)}
             return
         last = kept.close()
-        position = gr.update(
-            maximum=max(2, len(kept.frames)), value=len(kept.frames), interactive=len(kept.frames) > 1
-        )
         stopped = "" if last.index + 1 == last.steps else "**Stopped.** "
         yield idle | {
             canvas: picture_html(request, last, shown),
             status: stopped + status_of(last),
-            scrub: position,
+            scrub: scrubber(kept) | {"value": len(kept.frames)},
             trajectory: kept,
         }
 
-    def on_stop(session: gr.Request) -> None:
+    def on_failure(before: Trajectory | None) -> dict:
+        return idle | {status: WELCOME, scrub: scrubber(before)}
+
+    async def on_stop(session: gr.Request) -> None:  # async, to stay in the thread of `turns`
         turns.stop(session.session_hash)  # the job itself says how it ended: two writers of a line would race
 
     def on_scrub(kept: Trajectory | None, position: float, shown: str) -> tuple[str, str]:
         return kept.show(int(position), shown) if kept else (gr.skip(), gr.skip())
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    names = ladder[-1].classes
     gr.on(None, show_price, controls.inputs(), price, **quick)
-    controls.label.input(lambda y: names[int(y)], controls.label, name, **quick)
-    name.input(lambda chosen: names.index(chosen), name, controls.label, **quick)
+    wire_classes(ladder, controls, name, quick)
     job = generate.click(
         on_generate,
-        [lock, view, *controls.inputs()],
-        [canvas, status, scrub, trajectory, controls.seed, generate, stop],
+        [trajectory, lock, view, *controls.inputs()],
+        [canvas, status, scrub, view, trajectory, controls.seed, generate, stop],
         concurrency_limit=None,  # `turns` lets one at a time through, and says who is next
         show_progress="hidden",
         api_visibility="private",
     )
-    job.failure(lambda: idle | {status: WELCOME}, None, [generate, stop, status], **quick)
+    job.failure(on_failure, trajectory, [generate, stop, status, scrub, view], **quick)
     stop.click(on_stop, None, None, **quick)
     for control in (scrub, view):
         control.input(on_scrub, [trajectory, scrub, view], [canvas, status], **quick)
-    build_api(ladder, turns)
 
 
-def build_api(ladder: Sequence[Rung], turns: Turns) -> None:
-    """The named endpoint: /generate(model, class, steps, guidance_scale, seed, pictures, sampler)."""
-    first = ladder[-1]
-    inputs = [
-        gr.Textbox(first.name, label="model", visible=False),
-        gr.Textbox(first.classes[0] if first.classes else "0", label="class", visible=False),
-        gr.JSON(50, label="steps", visible=False),
-        gr.JSON(first.guidance_scale, label="guidance_scale", visible=False),
-        gr.JSON(0, label="seed", visible=False),
-        gr.JSON(1, label="pictures", visible=False),
-        gr.Textbox("ddim", label="sampler", visible=False),
-    ]
-    outputs = [
-        gr.Gallery(label="pictures", format="png", visible=False),
-        gr.JSON(label="settings", visible=False),
-    ]
+def with_random_seed(values: Sequence[Any]) -> list[Any]:
+    """The controls' values, in their order, with a seed drawn anew."""
+    position = [item.name for item in fields(Controls)].index("seed")
+    return [*values[:position], random.randrange(RANDOM_SEEDS), *values[position + 1 :]]
 
-    async def endpoint(
-        model: str, label: str, steps: Any, guidance_scale: Any, seed: Any, pictures: Any, sampler: str,
-        session: gr.Request,
-    ) -> AsyncIterator[tuple]:  # fmt: skip
-        """Draw pictures of one class: PNG files with their settings inside, and what they cost."""
-        request = check(ladder, model, label, steps, guidance_scale, seed, pictures, sampler)
-        frame = None
-        async for event in draw(turns, request, session.session_hash):
-            if isinstance(event, Frame):
-                frame = event
-                yield None, {"step": frame.index + 1, "steps": frame.steps}
-        if frame is None or frame.index + 1 < frame.steps:
-            raise gr.Error("stopped before the last step", print_exception=False)
-        described = [request.describe(i) for i in range(len(frame.x0))]
-        images = [
-            with_settings(pixels, settings) for pixels, settings in zip(frame.x0, described, strict=True)
-        ]
-        yield images, {"pictures": described, "gmacs": frame.macs / 1e9, "seconds": frame.seconds}
 
-    gr.Button(visible=False).click(endpoint, inputs, outputs, api_name="generate", concurrency_limit=None)
+def scrubber(kept: Trajectory | None) -> dict[str, Any]:
+    """The slider over a trajectory, as an update: locked while there is nothing to move through."""
+    count = len(kept.frames) if kept else 0
+    return gr.update(maximum=max(2, count), interactive=count > 1)
+
+
+def wire_classes(ladder: Sequence[Rung], controls: Controls, name: gr.Dropdown, quick: dict) -> None:
+    """Keep the slider and the list of classes in step with each other and with the model's own classes."""
+
+    def names_of(position: float | None) -> Sequence[str]:
+        return ladder[int(position)].classes if position in range(len(ladder)) else ()
+
+    def on_model(position: float | None, label: float | None) -> tuple[dict, dict]:
+        names = names_of(position)
+        chosen = min(int(label or 0), max(len(names) - 1, 0))
+        return (
+            gr.update(maximum=max(len(names) - 1, 1), value=chosen, interactive=bool(names)),
+            gr.update(choices=list(names), value=names[chosen] if names else None),
+        )
+
+    def on_label(position: float | None, label: float | None) -> str | dict:
+        names = names_of(position)
+        return names[int(label)] if label in range(len(names)) else gr.skip()
+
+    def on_name(position: float | None, chosen: str | None) -> int | dict:
+        names = names_of(position)
+        return names.index(chosen) if chosen in names else gr.skip()
+
+    controls.model.input(on_model, [controls.model, controls.label], [controls.label, name], **quick)
+    controls.label.input(on_label, [controls.model, controls.label], name, **quick)
+    name.input(on_name, [controls.model, name], controls.label, **quick)

@@ -27,17 +27,27 @@ class Rung:
 
     @property
     def guidance_scale(self) -> float:
-        """The scale that the model was judged best at, as its provenance says; 1 if it says nothing."""
+        """The scale that the model was evaluated at, as its provenance says; 1 if it was not."""
         return float(self.provenance.get("results", {}).get("guidance_scale", 1.0))
 
     def seconds(self, settings: SampleSettings) -> float:
         """Expected seconds on this machine for these settings."""
         return self.speed.seconds(self.pipeline.passes(settings), len(settings.seeds), settings.steps)
 
-    def learn(self, settings: SampleSettings, seconds: float) -> None:
+    def correct_speed(self, settings: SampleSettings, seconds: float) -> None:
         """Correct the expectation by a finished job: the timing at start may have met a busy machine."""
         ratio = seconds / self.seconds(settings)
         self.speed = Speed(self.speed.overhead * ratio, self.speed.per_picture * ratio)
+
+
+def unused(name: str, rungs: Sequence[Rung]) -> str:
+    """The name, with a number behind if another model has it: the page and the API tell models by name."""
+    taken, number = {rung.name for rung in rungs}, 2
+    if name not in taken:
+        return name
+    while f"{name} ({number})" in taken:
+        number += 1
+    return f"{name} ({number})"
 
 
 def open_ladder(extra: Sequence[Path | str] = (), device: str = "cpu") -> list[Rung]:
@@ -49,10 +59,13 @@ def open_ladder(extra: Sequence[Path | str] = (), device: str = "cpu") -> list[R
     rungs = []
     for source in [*weights.zoo().values(), *extra]:
         model = weights.load(source)
-        pipeline = Pipeline(model, device)
+        try:
+            pipeline = Pipeline(model, device)
+        except ValueError as error:
+            raise weights.WeightsError(f"{source}: {error}") from error
         labels = range(model.config.num_classes)
         names = tuple(model.provenance.get("classes") or (f"class {y}" for y in labels))
-        name = model.provenance.get("name") or weights.locate(source).stem
+        name = unused(model.provenance.get("name") or weights.locate(source).stem, rungs)
         count = sum(parameter.numel() for parameter in model.parameters())
         rungs.append(Rung(name, pipeline, measure_speed(pipeline), names, count, model.provenance))
     if not rungs:

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import costs, explore, pictures
+from ui import api, costs, explore, pictures
 from ui.ladder import Rung
 from ui.turns import Turns
 
@@ -23,7 +23,7 @@ SERVING: dict[str, Any] = {
     "enable_monitoring": False,
     "run_history": False,
     "ssr_mode": False,
-    "state_session_capacity": 64,  # a visitor's frames take up to 13 MB
+    "state_session_capacity": 64,  # a visitor's frames take up to 13 MB at 32 x 32
     "footer_links": ["api", "settings"],
 }
 
@@ -35,9 +35,10 @@ def build(ladder: Sequence[Rung]) -> gr.Blocks:
         gr.Markdown(INTRO, elem_id="intro")
         with gr.Tab("Explore"):
             explore.build(ladder, turns)
+        api.build(ladder, turns)
 
-        def leave(session: gr.Request) -> None:
-            """A visitor who closes the page leaves the line."""
+        async def leave(session: gr.Request) -> None:
+            """A visitor who closes the page leaves the line. Async, to stay in the thread of `turns`."""
             turns.stop(session.session_hash)
 
         demo.unload(leave)

@@ -1,8 +1,8 @@
 """From what a visitor sends to checked settings: the page and the API both go through here."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from dit.pipeline import MAX_SEED, SampleSettings
@@ -10,7 +10,7 @@ from dit.samplers import SAMPLERS
 from ui.ladder import Rung
 
 MAX_PICTURES = 16
-MAX_GUIDANCE = 20.0
+MAX_GUIDANCE = 20
 PAGE_STEPS = 250  # the slider's end: the paper's number; the API goes on to 1000
 
 
@@ -82,27 +82,28 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _number(name: str, value: Any, low: float, high: float) -> float:
-    limits = f"it must be a number from {low:g} to {high:g}"
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            raise ValueError(f"{name} is {_short(value)}; {limits}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {_short(value)}; {limits}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value:g}; {limits}")
-    return float(value)
+def _number(name: str, value: Any, low: int, high: int) -> float:
+    return float(_within(name, value, low, high, "number"))
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-        return value  # as it is: large seeds do not survive a float
-    number = _number(name, value, low, high)
-    if number != int(number):
-        raise ValueError(f"{name} is {number:g}; it must be a whole number from {low} to {high}")
-    return int(number)
+    return int(_within(name, value, low, high, "whole number"))
+
+
+def _within(name: str, value: Any, low: int, high: int, kind: str) -> Decimal:
+    """A number, or the text of one, exactly: large seeds do not survive a float."""
+    refused = ValueError(f"{name} is {_short(value)}; it must be a {kind} from {low} to {high}")
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise refused
+    try:
+        number = Decimal(value if isinstance(value, int) else str(value))
+    except InvalidOperation:
+        raise refused from None
+    if not (number.is_finite() and low <= number <= high):
+        raise refused
+    if kind == "whole number" and number != int(number):
+        raise refused
+    return number
 
 
 def _rung(ladder: Sequence[Rung], model: Any) -> Rung:
@@ -121,8 +122,12 @@ def _rung(ladder: Sequence[Rung], model: Any) -> Rung:
 def _label(rung: Rung, label: Any) -> int:
     if not rung.classes:
         return 0  # an unconditional model draws whatever it likes
-    if isinstance(label, str) and label.strip().lower() in rung.classes:
-        return rung.classes.index(label.strip().lower())
+    if isinstance(label, str):
+        wanted, names = label.strip(), [name.casefold() for name in rung.classes]
+        if wanted in rung.classes:
+            return rung.classes.index(wanted)
+        if wanted.casefold() in names:
+            return names.index(wanted.casefold())
     try:
         return _whole("class", label, 0, len(rung.classes) - 1)
     except ValueError as error:

@@ -16,6 +16,14 @@ class Full(RuntimeError):
     """Too many are waiting already; the message says when to come back."""
 
 
+@dataclass(frozen=True)
+class Wait:
+    """What one who waits is told."""
+
+    ahead: int  # jobs before
+    seconds: float  # expected, until the turn comes
+
+
 @dataclass(eq=False)
 class Ticket:
     """A place in the line."""
@@ -28,7 +36,7 @@ class Ticket:
 
 @dataclass(eq=False)
 class Turns:
-    """A first-come, first-served line in front of one device. Used from the event loop alone."""
+    """A first-come, first-served line in front of one device. For the event loop alone: it has no lock."""
 
     line: list[Ticket] = field(default_factory=list)
     # One thread for the device: each further thread that computes would bring its own pool of OpenMP threads.
@@ -69,15 +77,15 @@ class Turns:
             ticket.stopped = True
         return len(own)
 
-    async def draw(self, request: Request, ticket: Ticket) -> AsyncIterator[Frame | float]:
-        """Wait for the turn, then draw: yields expected seconds of waiting (float), then frames.
+    async def draw(self, request: Request, ticket: Ticket) -> AsyncIterator[Frame | Wait]:
+        """Wait for the turn, then draw: yields how long it will take, then frames.
 
         Ends early, within one step, when the ticket is stopped or the caller closes the iterator.
         """
         loop = asyncio.get_running_loop()
         try:
             while self.ahead(ticket) and not ticket.stopped:
-                yield self.wait_before(ticket)
+                yield Wait(self.ahead(ticket), self.wait_before(ticket))
                 await asyncio.sleep(0.25)
             ticket.started = time.monotonic()
             frames = request.rung.pipeline.stream(request.settings)
@@ -91,7 +99,7 @@ class Turns:
                 if frame is None:
                     return
                 if frame.index + 1 == frame.steps:
-                    request.rung.learn(request.settings, frame.seconds)
+                    request.rung.correct_speed(request.settings, frame.seconds)
                 yield frame
         finally:
             self.line.remove(ticket)

@@ -8,9 +8,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from dit.pipeline import from_pictures
 from dit.weights import WeightsError
 from train import classifier, solids
-from train.classifier import DEFAULT, Classifier, ClassifierConfig, accuracy, load, save, spoil, to_input
+from train.classifier import DEFAULT, Classifier, ClassifierConfig, accuracy, load, save, spoil
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_it_agrees_with_chance_on_shuffled_labels(judge, unseen):
 
 
 def test_it_looks_at_the_solid_and_not_at_colour_or_crispness(judge, unseen):
-    x, labels = to_input(unseen[0][:250]), torch.from_numpy(unseen[1][:250])
+    x, labels = from_pictures(unseen[0][:250]), torch.from_numpy(unseen[1][:250])
     noisy = (x + 0.06 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
     soft = torch.nn.functional.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
     grey = x.mean(1, keepdim=True).expand_as(x)
@@ -73,7 +74,7 @@ def test_the_file_says_what_it_is_and_is_small(judge):
 
 
 def test_logits_are_a_linear_function_of_the_features(judge, unseen):
-    x = to_input(unseen[0][:20])
+    x = from_pictures(unseen[0][:20])
     assert x.shape == (20, 3, 32, 32) and x.min() >= -1 and x.max() <= 1
     with torch.inference_mode():
         features = judge.features(x)
@@ -114,7 +115,7 @@ def test_accuracy_counts_each_class_for_itself():
 
 
 def test_spoiling_is_mild_bounded_repeatable_and_different_for_each_picture(unseen):
-    x = to_input(unseen[0][:8])
+    x = from_pictures(unseen[0][:8])
     once, again = (spoil(x, torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(once, again) and once.shape == x.shape and once.abs().max() <= 1
     change = (once - x).abs().mean((1, 2, 3))

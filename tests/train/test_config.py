@@ -23,6 +23,7 @@ from train.config import RECIPES, RESUMABLE, TrainConfig
         ({"checkpoint_every": 0}, "checkpoint_every is 0.*at least 1"),
         ({"keep_checkpoints": 0}, "keep_checkpoints is 0.*at least 1"),
         ({"num_pictures": 255}, "num_pictures is 255.*at least 256"),
+        ({"image_size": 2048}, "image_size is 2048.*at most 1024"),
         ({"image_size": 4}, "image_size is 4.*at least 8"),
         ({"image_size": 30}, "image_size 30 is not a multiple of 4, the patch of DiT-T/4"),
         ({"seed": -1}, "seed is -1.*at least 0"),

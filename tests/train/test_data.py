@@ -108,25 +108,25 @@ def test_pictures_are_drawn_once(cache, rendered, monkeypatch):
     assert rendered == [7, 7, 6]
     assert (again == first).all() and not again.flags.writeable
     assert (first == solids.render(range(20), 0, 16)[0]).all()
-    assert len(list(cache.iterdir())) == 1
+    assert len(list(cache.glob("[!.]*"))) == 1
 
 
 def test_other_pictures_are_another_file(cache):
     for arguments in ((20, 16, 0), (20, 24, 0), (21, 16, 0), (20, 16, 1)):
         assert solids_cache(*arguments).shape == (arguments[0], arguments[1], arguments[1], 3)
-    assert len(list(cache.iterdir())) == 4
+    assert len(list(cache.glob("[!.]*"))) == 4
 
 
 def test_another_version_of_the_renderer_is_another_file(cache, monkeypatch):
     solids_cache(20, 16, 0)
     monkeypatch.setattr(solids, "VERSION", "next")
     solids_cache(20, 16, 0)
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.glob("[!.]*"))) == 2
 
 
 def test_the_training_seed_changes_the_order_not_the_pictures(cache):
     assert (make(seed=0).pictures == make(seed=5).pictures).all()
-    assert len(list(cache.iterdir())) == 1
+    assert len(list(cache.glob("[!.]*"))) == 1
 
 
 def test_a_drawing_that_fails_leaves_nothing_and_is_begun_again(cache, monkeypatch):
@@ -142,7 +142,7 @@ def test_a_drawing_that_fails_leaves_nothing_and_is_begun_again(cache, monkeypat
     monkeypatch.setattr(solids, "render", failing)
     with pytest.raises(KeyboardInterrupt):
         solids_cache(20, 16, 0)
-    assert list(cache.iterdir()) == []
+    assert list(cache.glob("[!.]*")) == []
     assert (solids_cache(20, 16, 0) == render(range(20), 0, 16)[0]).all()
 
 

@@ -469,6 +469,40 @@ def test_a_damaged_note_of_the_run_is_named(name, tmp_path, no_samples):
     assert (tmp_path / name).read_text() == '{"model": "DiT'
 
 
+def test_fewer_steps_than_are_done_are_refused(tmp_path, no_samples):
+    train(replace(TINY, total_steps=3), tmp_path, CPU)
+    with pytest.raises(ValueError, match="total_steps is 2, but .* holds 3 steps.*--run-dir"):
+        train(replace(TINY, total_steps=2), tmp_path, CPU)
+    assert json.loads((tmp_path / "config.json").read_text())["total_steps"] == 3
+
+
+def test_weights_that_were_lost_are_written_again(tmp_path, no_samples):
+    path = train(replace(TINY, total_steps=3), tmp_path, CPU)
+    before = load_file(path)
+    path.unlink()
+    after = load_file(train(replace(TINY, total_steps=3), tmp_path, CPU))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_before_the_first_checkpoint_every_setting_may_change(tmp_path, no_samples):
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, tmp_path, Interrupted(CPU.device, False, stop=2))
+    train(replace(TINY, lr=5e-4, total_steps=1), tmp_path, CPU)
+    assert json.loads((tmp_path / "config.json").read_text())["lr"] == 5e-4
+    assert not (tmp_path / "changes.jsonl").exists()
+
+
+def test_a_run_from_before_a_setting_was_there_goes_on(tmp_path, no_samples):
+    train(replace(TINY, total_steps=1), tmp_path, CPU)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["grad_clip"]  # 0 by default
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    train(replace(TINY, total_steps=2), tmp_path, CPU)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="grad_clip was 0.0, now 1.0"):
+        train(replace(TINY, total_steps=2, grad_clip=1.0), tmp_path, CPU)
+
+
 def test_a_change_noted_before_a_kill_is_not_noted_again(tmp_path, no_samples):
     train(replace(TINY, total_steps=1), tmp_path, CPU)
     before = (tmp_path / "config.json").read_text()
@@ -480,7 +514,7 @@ def test_a_change_noted_before_a_kill_is_not_noted_again(tmp_path, no_samples):
 
 def test_half_a_checkpoint_of_a_killed_run_is_cleared_away(tmp_path, no_samples):
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / ".step_00000004.pt.abc123").write_bytes(b"half")
+    (tmp_path / "checkpoints" / ".step_00000004.pt.abc123.partial").write_bytes(b"half")
     train(replace(TINY, total_steps=1), tmp_path, CPU)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_00000001.pt"]
 

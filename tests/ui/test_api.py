@@ -85,7 +85,7 @@ def test_guidance_doubles_the_cost(client: Client) -> None:
         ({"steps": 0}, "from 1 to 1000"),
         ({"steps": 10_000}, "from 1 to 1000"),
         ({"steps": "fifty"}, "steps is 'fifty'"),
-        ({"guidance_scale": "nan"}, "guidance_scale is nan; it must be a number from 0 to 20"),
+        ({"guidance_scale": "nan"}, "guidance_scale is 'nan'; it must be a number from 0 to 20"),
         ({"guidance_scale": 1e9}, "from 0 to 20"),
         ({"seed": -3}, "seed is -3"),
         ({"pictures": 500}, "from 1 to 16"),

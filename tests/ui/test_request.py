@@ -1,9 +1,11 @@
 """What may be asked for, and what is said when something else is."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+import dit
 from ui.ladder import Rung, open_ladder
 from ui.request import parse
 
@@ -62,11 +64,11 @@ def test_everything_needed_to_draw_again_is_described(ladder: list[Rung]) -> Non
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"label": 5}, r"class is 5; it must be a number from 0 to 4, or one of sphere"),
+        ({"label": 5}, r"class is 5; it must be a whole number from 0 to 4, or one of sphere"),
         ({"label": -1}, "from 0 to 4"),
         ({"label": "dodecahedron"}, "dodecahedron"),
         ({"label": 1.5}, "whole number from 0 to 4"),
-        ({"steps": 0}, "steps is 0; it must be a number from 1 to 1000"),
+        ({"steps": 0}, "steps is 0; it must be a whole number from 1 to 1000"),
         ({"steps": 10_000}, "from 1 to 1000"),
         ({"steps": "many"}, "steps is 'many'"),
         ({"steps": None}, "steps is None"),
@@ -77,8 +79,12 @@ def test_everything_needed_to_draw_again_is_described(ladder: list[Rung]) -> Non
         ({"guidance_scale": -1}, "from 0 to 20"),
         ({"guidance_scale": [2]}, "guidance_scale"),
         ({"seed": -1}, "seed is -1"),
-        ({"seed": 2**63}, "seed"),
-        ({"pictures": 500}, "pictures is 500; it must be a number from 1 to 16"),
+        ({"seed": 2**63}, f"seed is {2**63}; it must be a whole number from 0 to 9223372036854775791"),
+        ({"seed": 10**400}, r"seed is 1000.*\.\.\."),
+        ({"seed": "1e999999999"}, "seed is '1e9"),
+        ({"guidance_scale": 10**400}, "from 0 to 20"),
+        ({"guidance_scale": "sNaN"}, "guidance_scale is 'sNaN'"),
+        ({"pictures": 500}, "pictures is 500; it must be a whole number from 1 to 16"),
         ({"pictures": 0}, "from 1 to 16"),
         ({"sampler": "euler"}, "ddim, dpm-solver"),
         ({"sampler": ["ddim"]}, "sampler"),
@@ -93,8 +99,32 @@ def test_bad_input_is_named_with_its_limit(ladder: list[Rung], change: dict, sai
         parse(ladder, **GOOD | change)
 
 
-def test_a_large_seed_is_kept_to_the_last_digit(ladder: list[Rung]) -> None:
-    assert parse(ladder, **GOOD | {"seed": 2**62 + 1}).settings.seeds[0] == 2**62 + 1
+@pytest.mark.parametrize("seed", [2**62 + 1, str(2**62 + 1)])
+def test_a_large_seed_is_kept_to_the_last_digit(ladder: list[Rung], seed: int | str) -> None:
+    assert parse(ladder, **GOOD | {"seed": seed}).settings.seeds[0] == 2**62 + 1
+
+
+def test_numbers_may_come_as_text_or_as_whole_floats(ladder: list[Rung]) -> None:
+    request = parse(ladder, **GOOD | {"steps": "7.0", "seed": 3.0, "guidance_scale": "1.5"})
+    assert (request.settings.steps, request.settings.seeds[0], request.settings.guidance_scale) == (7, 3, 1.5)
+
+
+def test_class_names_may_have_capitals(ladder: list[Rung]) -> None:
+    rung = dataclasses.replace(ladder[0], classes=("Great Dane", "great dane", "Pug"))
+    for label, found in (("Great Dane", 0), ("great dane", 1), ("GREAT DANE", 0), (" pug ", 2)):
+        assert parse([rung], **GOOD | {"model": 0, "label": label}).label == found
+
+
+def test_models_of_one_name_are_told_apart(ladder_files: list[Path]) -> None:
+    names = [rung.name for rung in open_ladder([ladder_files[0]] * 3)]
+    assert {"small", "small (2)", "small (3)"} <= set(names) and len(set(names)) == len(names)
+
+
+def test_a_model_that_cannot_be_drawn_with_is_refused_by_name(tmp_path: Path) -> None:
+    model = dit.build("DiT-N/8", in_channels=4)
+    dit.weights.save(tmp_path / "latent.safetensors", model)
+    with pytest.raises(dit.weights.WeightsError, match="latent.safetensors: this model has 4 channels"):
+        open_ladder([tmp_path / "latent.safetensors"])
 
 
 def test_expected_seconds_grow_with_the_work(ladder: list[Rung]) -> None:

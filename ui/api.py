@@ -1,0 +1,53 @@
+"""The page's API for programs."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from dit.pipeline import Frame
+from ui.jobs import check, draw
+from ui.ladder import Rung
+from ui.pictures import with_settings
+from ui.turns import Turns
+
+
+def build(ladder: Sequence[Rung], turns: Turns) -> None:
+    """Add /generate(model, class, steps, guidance_scale, seed, pictures, sampler) to the open Blocks."""
+    first = ladder[-1]
+    inputs = [
+        gr.Textbox(first.name, label="model", visible=False),
+        gr.Textbox(first.classes[0] if first.classes else "0", label="class", visible=False),
+        gr.JSON(50, label="steps", visible=False),
+        gr.JSON(first.guidance_scale, label="guidance_scale", visible=False),
+        gr.JSON(0, label="seed", visible=False),
+        gr.JSON(1, label="pictures", visible=False),
+        gr.Textbox("ddim", label="sampler", visible=False),
+    ]
+    outputs = [
+        gr.Gallery(label="pictures", format="png", visible=False),
+        gr.JSON(label="settings", visible=False),
+    ]
+
+    async def endpoint(
+        model: str, label: str, steps: Any, guidance_scale: Any, seed: Any, pictures: Any, sampler: str,
+        session: gr.Request,
+    ) -> AsyncIterator[tuple]:  # fmt: skip
+        """Draw pictures of one class: PNG files with their settings inside, and what they cost."""
+        request = check(ladder, model, label, steps, guidance_scale, seed, pictures, sampler)
+        frame = None
+        async with contextlib.aclosing(draw(turns, request, session.session_hash)) as events:
+            async for event in events:
+                if isinstance(event, Frame):
+                    frame = event
+                    yield None, {"step": frame.index + 1, "steps": frame.steps}
+        if frame is None or frame.index + 1 < frame.steps:
+            raise gr.Error("stopped before the last step", print_exception=False)
+        described = [request.describe(i) for i in range(len(frame.x0))]
+        images = [
+            with_settings(pixels, settings) for pixels, settings in zip(frame.x0, described, strict=True)
+        ]
+        yield images, {"pictures": described, "gmacs": frame.macs / 1e9, "seconds": frame.seconds}
+
+    gr.Button(visible=False).click(endpoint, inputs, outputs, api_name="generate", concurrency_limit=None)
