@@ -15,7 +15,7 @@ import tyro
 from playwright.sync_api import Page
 
 from benchmarks.browser import chromium, find_chromium, serve, set_slider
-from benchmarks.readme import machine, write_block
+from benchmarks.readme import command, machine, write_block
 
 
 def visit(page: Page, address: str) -> tuple[float, float, float]:
@@ -66,7 +66,7 @@ def main(rounds: int = 3, readme: bool = False) -> None:
     lines = ["| what a visitor waits for | seconds (median) | slowest |", "|---|---|---|"]
     for title, values in zip(titles, zip(*rows, strict=True), strict=True):
         lines.append(f"| {title} | {statistics.median(values):.1f} | {max(values):.1f} |")
-    lines.append(f"\n{rounds} rounds; {machine()}; `python -m benchmarks.app --readme`")
+    lines.append(f"\n{rounds} rounds; {machine()}; {command('benchmarks.app', rounds=rounds)}")
     print("\n".join(lines))
     if readme:
         write_block("app", lines)

@@ -27,6 +27,12 @@ def write_block(name: str, lines: list[str], readme: Path = README) -> None:
     atomic_write(readme, lambda temporary: temporary.write_text(new))
 
 
+def command(module: str, **flags: float | str) -> str:
+    """What to type to measure the same again, as Markdown; every flag is spelt out."""
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in flags.items()]
+    return f"`python -m {' '.join([module, *words])}`"
+
+
 def machine() -> str:
     """The processor, the cores in use and torch's version, in words."""
     name = platform.processor() or platform.machine()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import dit
 from benchmarks.peer import ddim_loop, ddim_schedule, to_diffusers
-from benchmarks.readme import machine, write_block
+from benchmarks.readme import command, machine, write_block
 from dit import samplers
 from dit.diffusion import linear_schedule
 from dit.guidance import Guided
@@ -93,8 +93,8 @@ def main(rounds: int = 7, steps: int = 8, pictures: int = 16, readme: bool = Fal
             )  # past the zero initialisation, which would draw nothing
     for batch in (1, 4):
         lines.append(compare("DiT-S/2, 32x32x4", model.eval(), batch, steps, rounds))
-    lines.append(f"\n{steps} guided DDIM steps, medians of {rounds} rounds in turn; {machine()}; `python -m")
-    lines[-1] += " benchmarks.sampling --readme`"
+    typed = command("benchmarks.sampling", rounds=rounds, steps=steps, pictures=pictures)
+    lines.append(f"\n{steps} guided DDIM steps, medians of {rounds} rounds in turn; {machine()}; {typed}")
     print(lines[-1])
     if readme:
         write_block("sampling", lines)

@@ -3,11 +3,18 @@
 python -m benchmarks.zoo [--readme]
 """
 
+from typing import Any
+
 import tyro
 
 import dit
-from benchmarks.readme import write_block
+from benchmarks.readme import command, write_block
 from dit.weights import describe, zoo
+
+
+def row(title: str, accuracy: dict[str, Any]) -> str:
+    """A row of the table of classes."""
+    return f"| {title} | {' | '.join(f'{share:.1%}' for share in accuracy['per_class'].values())} |"
 
 
 def main(readme: bool = False) -> None:
@@ -29,18 +36,15 @@ def main(readme: bool = False) -> None:
             f"| {name} | {count / 1e6:.2f} M | {dit.macs(config) / 1e9:.3f} | {provenance['images_seen']:,} "
             f"| {results['steps']}, {results['guidance_scale']:g} | {results['accuracy']['overall']:.1%} |"
         )
-    _, provenance = list(models.values())[-1]
-    results = provenance["results"]
-    generated, real = results["accuracy"], results["classifier"]["held_out"]
-    lines += ["", f"| {list(models)[-1]} | {' | '.join(generated['per_class'])} |"]
-    lines.append("|---" * (1 + len(generated["per_class"])) + "|")
-    for title, shares in (("generated", generated), ("held-out real", real)):
-        lines.append(f"| {title} | {' | '.join(f'{share:.0%}' for share in shares['per_class'].values())} |")
-    count = results["pictures_per_class"]
-    lines.append(
-        f"\n{count} pictures a class, {results['sampler']}, seed {results['seed']}; "
-        "`python -m train.evaluate NAME --record`, then `python -m benchmarks.zoo --readme`"
-    )
+    classes = list(results["accuracy"]["per_class"])
+    lines += ["", f"| recognised | {' | '.join(classes)} |", "|---" * (1 + len(classes)) + "|"]
+    for name, (_, provenance) in models.items():
+        lines.append(row(name, provenance["results"]["accuracy"]))
+    lines += [row("held-out real pictures", results["classifier"]["held_out"]), "", "Measured by:", ""]
+    for name, (_, provenance) in models.items():
+        settings = ("pictures_per_class", "steps", "guidance_scale", "sampler", "seed")
+        flags = {setting: provenance["results"][setting] for setting in settings}
+        lines.append(f"- {command(f'train.evaluate {name}', **flags)}")
     print("\n".join(lines))
     if readme:
         write_block("zoo", lines)

@@ -1,5 +1,6 @@
 """What a diffusion transformer is: a frozen config, checked when made, and the table of presets."""
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ class ModelConfig:
     """Shape of a model, in the DiT authors' own field names (facebookresearch/DiT, models.py).
 
     Raises:
-        TypeError: a field has the wrong type.
+        TypeError: a size is not a whole number.
         ValueError: a field is out of range; the message says value, constraint and remedy.
     """
 
@@ -64,8 +65,8 @@ class ModelConfig:
             raise ValueError(
                 f"class_dropout_prob is {self.class_dropout_prob}; it must be at least 0 and below 1"
             )
-        if not self.mlp_ratio > 0:
-            raise ValueError(f"mlp_ratio is {self.mlp_ratio}; it must be positive")
+        if not 0 < self.mlp_ratio < math.inf:
+            raise ValueError(f"mlp_ratio is {self.mlp_ratio}; it must be positive and finite")
         for name, allowed in (
             ("backbone", BACKBONES),
             ("conditioning", CONDITIONINGS),
@@ -102,7 +103,7 @@ class ModelConfig:
         return cls(**values)
 
 
-# Table 1 of the paper, then the smaller sizes of the bundled zoo: name -> depth, hidden_size, num_heads.
+# Table 1 of the paper, then three for small machines: name -> depth, hidden_size, num_heads.
 _SIZES = {
     "XL": (28, 1152, 16),
     "L": (24, 1024, 16),

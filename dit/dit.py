@@ -1,5 +1,7 @@
 """DiT, Peebles & Xie 2023 (2212.09748): a transformer that predicts the noise in a latent or a picture."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,7 +35,7 @@ class AdaLNZeroBlock(nn.Module):
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (
             self.adaLN_modulation(c).unsqueeze(1).chunk(6, dim=-1)
         )
-        norm = x.shape[-1:]
+        norm = x.shape[-1:]  # below, addcmul is x + gate * branch, in one pass over memory
         x = torch.addcmul(
             x, gate_a, self.attn(modulate(F.layer_norm(x, norm, eps=LAYER_NORM_EPS), shift_a, scale_a))
         )
@@ -63,6 +65,7 @@ class DiT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.provenance: dict[str, Any] = {}  # of loaded weights: dataset, recipe, classes, results, ...
         D = config.hidden_size
         self.x_embedder = PatchEmbed(config.patch_size, config.in_channels, D)
         self.t_embedder = TimestepEmbedder(D)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x: (N, T, D); shift, scale: (N, 1, D). adaLN, Peebles & Xie 2023, section 3.2."""
+    """x * (1 + scale) + shift; x: (N, T, D); shift, scale: (N, 1, D). Peebles & Xie 2023, section 3.2."""
     return torch.addcmul(shift, x, 1 + scale)
 
 

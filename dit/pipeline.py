@@ -21,7 +21,9 @@ MAX_SEED = 2**63 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSettings:
-    """Everything that decides a batch of pictures besides the weights; checked when made.
+    """Everything that decides a batch of pictures besides the weights.
+
+    Checked when made, but for what depends on the model (classes, guidance), which `Pipeline.stream` checks.
 
     Raises:
         TypeError, ValueError: a value of the wrong type or out of range; the message names limit and remedy.

@@ -25,10 +25,10 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
     """
     with hold(run_dir):
         claim(run_dir, config)
-        return _steps(config, run_dir, hardware)
+        return _optimise(config, run_dir, hardware)
 
 
-def _steps(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
+def _optimise(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
     data = SolidsData(config.num_pictures, config.image_size, config.seed, config.batch_size, config.flip)
     state = fresh_state(config, len(data.classes), hardware)
     if saved := checkpoints(run_dir):

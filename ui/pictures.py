@@ -33,7 +33,7 @@ def png(pixels: np.ndarray, settings: dict[str, Any] | None = None) -> bytes:
 
 
 def with_settings(pixels: np.ndarray, settings: dict[str, Any]) -> Image.Image:
-    """A picture (H, W, 3) uint8 whose `info` keeps its settings when something else saves it as PNG."""
+    """A picture (H, W, 3) uint8 whose `info` holds its settings; Gradio writes them into its PNG."""
     image = Image.fromarray(pixels)
     image.info[METADATA_KEY] = json.dumps(settings)
     return image

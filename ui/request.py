@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from dit.diffusion import NUM_TIMESTEPS
 from dit.pipeline import MAX_SEED, SampleSettings
 from dit.samplers import SAMPLERS
 from ui.ladder import Rung
@@ -60,7 +61,7 @@ def parse(
     """
     rung = _rung(ladder, model)
     label = _label(rung, label)
-    steps = _whole("steps", steps, 1, 1000)
+    steps = _whole("steps", steps, 1, NUM_TIMESTEPS)
     seed = _whole("seed", seed, 0, MAX_SEED - MAX_PICTURES)
     pictures = _whole("pictures", pictures, 1, MAX_PICTURES)
     scale = _number("guidance_scale", guidance_scale, 0, MAX_GUIDANCE)

@@ -3,9 +3,11 @@
 import base64
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from gradio.processing_utils import save_pil_to_cache
 from PIL import Image
 
 from ui.pictures import figure_html, png, read_settings, with_settings
@@ -20,9 +22,14 @@ def test_a_png_carries_pixels_and_settings_exactly() -> None:
     assert read_settings(image) == SETTINGS
 
 
-def test_an_image_keeps_its_settings_when_saved_as_png() -> None:
-    image, file = with_settings(PIXELS[0], SETTINGS), io.BytesIO()
-    assert read_settings(image) == SETTINGS
+def test_gradio_saves_an_images_settings_with_it(tmp_path: Path) -> None:
+    saved = save_pil_to_cache(with_settings(PIXELS[0], SETTINGS), str(tmp_path), format="png")
+    with Image.open(saved) as image:
+        assert read_settings(image) == SETTINGS and np.array_equal(np.asarray(image), PIXELS[0])
+
+
+def test_a_picture_without_settings_says_so() -> None:
+    file = io.BytesIO()
     with pytest.raises(ValueError, match="no 'dit-lab' text chunk"):
         Image.fromarray(PIXELS[0]).save(file, format="png")
         read_settings(Image.open(file))
