@@ -223,7 +223,7 @@ def train(training: Training) -> Classifier:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=training.lr, weight_decay=training.weight_decay, fused=True
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
+    lr_schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=training.lr, total_steps=training.steps + 1
     )
     losses = []
@@ -234,7 +234,7 @@ def train(training: Training) -> Classifier:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        schedule.step()
+        lr_schedule.step()
         losses.append(float(loss.detach()))
         if step % 20 == 0:
             bar.set_postfix(loss=f"{sum(losses[-20:]) / len(losses[-20:]):.4f}")
