@@ -193,6 +193,7 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
             status: stopped + status_of(last),
             scrub: scrubber(kept) | {"value": len(kept.frames)},
             trajectory: kept,
+            price: costs.price_html(request),  # its seconds are corrected by what the job took
         }
 
     def on_failure(before: Trajectory | None) -> dict:
@@ -210,7 +211,7 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
     job = generate.click(
         on_generate,
         [trajectory, lock, view, *controls.inputs()],
-        [canvas, status, scrub, view, trajectory, controls.seed, generate, stop],
+        [canvas, status, price, scrub, view, trajectory, controls.seed, generate, stop],
         concurrency_limit=None,  # `turns` lets one at a time through, and says who is next
         show_progress="hidden",
         api_visibility="private",
