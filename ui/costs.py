@@ -42,10 +42,16 @@ def price_html(request: Request) -> str:
     )
     guided = passes > settings.steps
     per_step = "2 passes a step, one with and one without the class" if guided else "1 pass a step"
+    steps, total = count_of("step", settings.steps), count_of("pass", passes)
     return (
-        f'<div class="dl-price">{grid}</div><p>{html.escape(rung.name)}: {settings.steps} steps, {per_step}, '
-        f"make {passes} passes a picture. 1 MAC = 2 FLOPs.</p>"
+        f'<div class="dl-price">{grid}</div><p>{html.escape(rung.name)}: {steps}, {per_step}, '
+        f"make {total} a picture. 1 MAC = 2 FLOPs.</p>"
     )
+
+
+def count_of(noun: str, number: int) -> str:
+    """A number and its noun: 1 step, 2 steps, 2 passes."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def complaint_html(message: str) -> str:
