@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 from playwright.sync_api import Page
 
-from benchmarks.browser import chromium, find_chromium, serve, set_slider
+from benchmarks.browser import chromium, serve, set_slider
 from benchmarks.readme import command, machine, write_block
 
 
@@ -45,11 +45,8 @@ def main(rounds: int = 3, readme: bool = False) -> None:
         rounds: how often the app is started and visited.
         readme: write the table into README.md.
     """
-    path = find_chromium()
-    if path is None:
-        raise SystemExit("no Chromium on the PATH; install one (apt-get install chromium)")
     rows: list[tuple[float, ...]] = []
-    with chromium(path) as browser, tempfile.TemporaryDirectory() as folder:
+    with chromium() as browser, tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
             began = time.perf_counter()
             with serve([], Path(folder) / "app.log") as address:

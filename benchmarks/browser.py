@@ -13,6 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+START_SECONDS = 120  # until an app that answers nothing is given up
 REPOSITORY = Path(__file__).resolve().parent.parent
 FLAGS = (
     "--no-sandbox",
@@ -30,7 +31,7 @@ def serve(arguments: Sequence[str], log: Path) -> Iterator[str]:
     """`python app.py` on a free port: its address, once it serves its page. It ends with the block.
 
     Raises:
-        RuntimeError: the app ended before; the message is its log.
+        RuntimeError: the app ended before, or serves nothing in START_SECONDS; the message is its log.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -52,16 +53,14 @@ def serve(arguments: Sequence[str], log: Path) -> Iterator[str]:
 
 
 def _answering(app: subprocess.Popen, address: str, log: Path) -> str:
-    while True:
+    deadline = time.monotonic() + START_SECONDS
+    while app.poll() is None and time.monotonic() < deadline:
         try:
             urllib.request.urlopen(address, timeout=60).read()
             return address
         except OSError:
-            if app.poll() is not None:
-                raise RuntimeError(
-                    f"the app ended with status {app.returncode}:\n{log.read_text()}"
-                ) from None
             time.sleep(0.05)
+    raise RuntimeError(f"the app serves no page (exit status {app.poll()}):\n{log.read_text()}")
 
 
 def find_chromium() -> str | None:
@@ -70,8 +69,11 @@ def find_chromium() -> str | None:
 
 
 @contextlib.contextmanager
-def chromium(path: str) -> Iterator[Browser]:
-    """A headless browser. Its event loop ends with the block."""
+def chromium() -> Iterator[Browser]:
+    """A headless browser; its event loop ends with the block. Ends the program where there is no Chromium."""
+    path = find_chromium()
+    if path is None:
+        raise SystemExit("no Chromium on the PATH; install one (apt-get install chromium)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield browser

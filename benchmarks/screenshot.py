@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 from playwright.sync_api import expect
 
-from benchmarks.browser import REPOSITORY, chromium, find_chromium, serve, set_slider
+from benchmarks.browser import REPOSITORY, chromium, serve, set_slider
 
 
 def main(out: Path = REPOSITORY / "assets" / "page.png", label: int = 4, pictures: int = 8) -> None:
@@ -20,10 +20,7 @@ def main(out: Path = REPOSITORY / "assets" / "page.png", label: int = 4, picture
         label: class to draw.
         pictures: how many.
     """
-    path = find_chromium()
-    if path is None:
-        raise SystemExit("no Chromium on the PATH; install one (apt-get install chromium)")
-    with tempfile.TemporaryDirectory() as folder, chromium(path) as browser:
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         with serve([], Path(folder) / "app.log") as address:
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.goto(address)

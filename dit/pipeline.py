@@ -175,7 +175,8 @@ def to_pictures(x: Tensor) -> np.ndarray:
 
 def from_pictures(pixels: np.ndarray) -> Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in [-1, 1], in memory of its own."""
-    return torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
+    writable = np.require(pixels, requirements="W")  # torch warns of a read-only array
+    return torch.from_numpy(writable).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @dataclass(frozen=True)

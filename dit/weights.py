@@ -42,6 +42,12 @@ def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def discard_partials(folder: Path) -> None:
+    """Remove, below a folder, what killed processes left of `atomic_write`; nobody else may write there."""
+    for left in folder.rglob(f".*{PARTIAL}"):
+        left.unlink()
+
+
 def save(
     path: Path | str,
     model: nn.Module,

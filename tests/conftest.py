@@ -11,7 +11,6 @@ from safetensors import safe_open
 from torch import Tensor
 
 import dit
-from benchmarks.browser import serve
 from dit.config import ModelConfig
 from dit.dit import DiT
 
@@ -112,6 +111,8 @@ def ladder_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory, ladder_files: list[Path]) -> Iterator[str]:
     """Address of the app, offering the bundled models and the two random ones."""
+    from benchmarks.browser import serve  # needs playwright, which the other tests do without
+
     log = tmp_path_factory.mktemp("app") / "app.log"
     with serve(["--weights", *map(str, ladder_files)], log) as served:
         yield served

@@ -138,13 +138,11 @@ def load(path: Path | str = DEFAULT) -> Classifier:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such classifier; make one with python -m train.classifier")
-    header = read_header(path, FORMAT)
+    header, tensors = read_header(path, FORMAT), read_tensors(path)
     try:
         model = Classifier(_config(header["config"]))
         model.provenance = header["provenance"]
-        model.load_state_dict(read_tensors(path), strict=True)
-    except WeightsError:
-        raise
+        model.load_state_dict(tensors, strict=True)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path}: expected config and provenance in the metadata, found {error!r}; "

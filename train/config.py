@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from dit.config import MODELS
-
-MAX_IMAGE_SIZE = 1024  # that solids can be drawn at
+from train.solids import MAX_SIDE, MIN_SIDE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +74,18 @@ class TrainConfig:
         at_least = dict.fromkeys(
             ("total_steps", "batch_size", "log_every", "sample_every", "checkpoint_every"), 1
         )
-        at_least |= {"keep_checkpoints": 1, "num_pictures": self.batch_size, "image_size": 8, "seed": 0}
+        at_least |= {
+            "keep_checkpoints": 1,
+            "num_pictures": self.batch_size,
+            "image_size": MIN_SIDE,
+            "seed": 0,
+        }
         at_least |= {"lr_warmup_steps": 0, "lr_decay_steps": 0, "weight_decay": 0, "grad_clip": 0}
         for name, least in at_least.items():
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.image_size > MAX_IMAGE_SIZE:
-            raise ValueError(f"image_size is {self.image_size}; it must be at most {MAX_IMAGE_SIZE}")
+        if self.image_size > MAX_SIDE:
+            raise ValueError(f"image_size is {self.image_size}; it must be at most {MAX_SIDE}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ValueError(f"lr is {self.lr}; it must be a positive number, such as 1e-4")
         for name in ("ema_decay", "beta2", "class_dropout_prob"):

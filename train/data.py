@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dit.pipeline import from_pictures
+from dit.weights import atomic_write, discard_partials
 from train import solids
 
 CHUNK = 1000  # pictures rendered between two updates of the progress bar
@@ -30,25 +31,19 @@ def solids_cache(num_pictures: int, side: int, seed: int) -> np.ndarray:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.parent / ".lock"):  # a second process waits, and finds it done
             if not path.exists():
-                _draw(path, num_pictures, side, seed)
+                discard_partials(path.parent)
+                atomic_write(path, lambda temporary: _draw(temporary, num_pictures, side, seed))
     return np.load(path, mmap_mode="r")
 
 
 def _draw(path: Path, num_pictures: int, side: int, seed: int) -> None:
-    partial = path.with_suffix(".partial")  # overwrites what a killed process left
-    try:
-        pictures = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.uint8, shape=(num_pictures, side, side, 3)
-        )
-        with tqdm(total=num_pictures, desc="drawing solids", unit=" pictures") as bar:
-            for start in range(0, num_pictures, CHUNK):
-                stop = min(start + CHUNK, num_pictures)
-                pictures[start:stop] = solids.render(range(start, stop), seed, side)[0]
-                bar.update(stop - start)
-        pictures.flush()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    pictures = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num_pictures, side, side, 3))
+    with tqdm(total=num_pictures, desc="drawing solids", unit=" pictures") as bar:
+        for start in range(0, num_pictures, CHUNK):
+            stop = min(start + CHUNK, num_pictures)
+            pictures[start:stop] = solids.render(range(start, stop), seed, side)[0]
+            bar.update(stop - start)
+    pictures.flush()
 
 
 class SolidsData:

@@ -31,6 +31,7 @@ class Recorder:
     ) -> None:
         self.config, self.run_dir, self.hardware = config, run_dir, hardware
         self.state, self.data = state, data
+        self.weights = run_dir / "weights.safetensors"
         self.commit = commit()  # now: a checkout may move on while the run lasts
         self.pending: list[dict[str, torch.Tensor]] = []
         self.since = time.perf_counter()
@@ -90,14 +91,12 @@ class Recorder:
 
     def save_weights(self) -> Path:
         """weights.safetensors of the average, with where it comes from."""
-        path = self.run_dir / "weights.safetensors"
-        save(path, self.state.ema.model, self.provenance())
-        return path
+        save(self.weights, self.state.ema.model, self.provenance())
+        return self.weights
 
     def final_weights(self) -> Path:
         """Path of weights.safetensors, written anew should it be missing at the end of a run."""
-        path = self.run_dir / "weights.safetensors"
-        return path if path.exists() else self.save_weights()
+        return self.weights if self.weights.exists() else self.save_weights()
 
     def provenance(self) -> dict[str, Any]:
         """Where the weights come from."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dit.weights import PARTIAL, atomic_write
+from dit.weights import atomic_write, discard_partials
 from train.checkpoint import checkpoints, step_of
 from train.config import RESUMABLE, TrainConfig
 
@@ -30,8 +30,7 @@ def hold(run_dir: Path) -> Iterator[None]:
             f"{run_dir} is in use by another process; wait for it, stop it, or give another --run-dir"
         ) from None
     try:
-        for left in run_dir.rglob(f".*{PARTIAL}"):  # by a process that was killed while it wrote
-            left.unlink()
+        discard_partials(run_dir)
         yield
     finally:
         lock.release()

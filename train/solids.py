@@ -23,6 +23,7 @@ CLASSES: tuple[str, ...] = (
     "sphere", "cube", "cylinder", "cone", "torus", "capsule", "octahedron", "pyramid", "prism", "star",
 )  # fmt: skip
 VERSION = 1  # the pictures' version: caches carry it; raise it whenever test_known_pictures has to change
+MIN_SIDE, MAX_SIDE = 8, 1024  # pixels
 
 _SAMPLES = 3  # the solid is sampled on a 3 x 3 grid in every pixel, the soft backdrop once
 _TILE = 250_000  # samples drawn together: enough to hide the cost of a numpy call, few enough for the cache
@@ -59,7 +60,7 @@ def render(
             "pass for example range(64) or numpy.arange(64)"
         )
     _check("seed", seed, 0, 2**63 - 1)
-    _check("side", side, 8, 1024)
+    _check("side", side, MIN_SIDE, MAX_SIDE)
     if threads is not None:
         _check("threads", threads, 1, 1024)
     index = index.astype(np.int64)

@@ -193,7 +193,6 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
             status: stopped + status_of(last),
             scrub: scrubber(kept) | {"value": len(kept.frames)},
             trajectory: kept,
-            price: costs.price_html(request),  # its seconds are corrected by what the job took
         }
 
     def on_failure(before: Trajectory | None) -> dict:
@@ -211,11 +210,12 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
     job = generate.click(
         on_generate,
         [trajectory, lock, view, *controls.inputs()],
-        [canvas, status, price, scrub, view, trajectory, controls.seed, generate, stop],
+        [canvas, status, scrub, view, trajectory, controls.seed, generate, stop],
         concurrency_limit=None,  # `turns` lets one at a time through, and says who is next
         show_progress="hidden",
         api_visibility="private",
     )
+    job.then(show_price, controls.inputs(), price, **quick)  # its seconds are corrected by what the job took
     job.failure(on_failure, trajectory, [generate, stop, status, scrub, view], **quick)
     stop.click(on_stop, None, None, **quick)
     for control in (scrub, view):

@@ -84,15 +84,16 @@ def _short(value: Any) -> str:
 
 
 def _number(name: str, value: Any, low: int, high: int) -> float:
-    return float(_within(name, value, low, high, "number"))
+    return float(_within(name, value, low, high, whole=False))
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:
-    return int(_within(name, value, low, high, "whole number"))
+    return int(_within(name, value, low, high, whole=True))
 
 
-def _within(name: str, value: Any, low: int, high: int, kind: str) -> Decimal:
+def _within(name: str, value: Any, low: int, high: int, whole: bool) -> Decimal:
     """A number, or the text of one, exactly: large seeds do not survive a float."""
+    kind = "whole number" if whole else "number"
     refused = ValueError(f"{name} is {_short(value)}; it must be a {kind} from {low} to {high}")
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise refused
@@ -102,7 +103,7 @@ def _within(name: str, value: Any, low: int, high: int, kind: str) -> Decimal:
         raise refused from None
     if not (number.is_finite() and low <= number <= high):
         raise refused
-    if kind == "whole number" and number != int(number):
+    if whole and number != int(number):
         raise refused
     return number
 

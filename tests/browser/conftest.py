@@ -12,12 +12,11 @@ from benchmarks.browser import chromium, find_chromium
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A headless browser; its event loop must end with the module: others run theirs."""
-    path = find_chromium()
-    if path is None:
+    if find_chromium() is None:
         if os.environ.get("CI"):
             pytest.fail("no Chromium on the PATH; apt-get install chromium")
         pytest.skip("no Chromium on the PATH: the page is not tested in a browser here")
-    with chromium(path) as opened:
+    with chromium() as opened:
         yield opened
 
 
