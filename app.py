@@ -1,7 +1,6 @@
 """DiT Lab, the demo: `python app.py`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
@@ -10,25 +9,34 @@ import tyro
 class App:
     """Serve the page. Gradio's own variables (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, ...) are honoured."""
 
-    weights: tuple[Path, ...] = ()
-    """further weights files to offer beside the bundled ones"""
+    weights: tuple[str, ...] = ()
+    """further models to offer: weights files, folders of diffusers, OWNER/NAME on the Hub"""
     device: str = "auto"
     """auto (a CUDA GPU if there is one, then Apple's, else the CPU), cpu, cuda, ..."""
+    max_resident: int = 3
+    """models in memory at a time; the least recently used goes"""
+    autoencoder: str | None = None
+    """decodes latents: ft-mse, ft-ema, original, taesd (small, fast), a folder; default: each model's own"""
+    tiling: bool = False
+    """decode in tiles: 512 x 512 on little memory"""
 
 
 def main(app: App) -> None:
     """Load the models, time them, and serve until interrupted."""
     from dit.pipeline import find_device
     from ui import page
-    from ui.ladder import open_ladder
+    from ui.studio import open_studio
 
     try:
-        ladder = open_ladder(app.weights, find_device(app.device))
+        studio = open_studio(
+            app.weights, find_device(app.device), app.max_resident, app.autoencoder, app.tiling
+        )
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
-    for rung in ladder:
-        print(f"{rung.name}: {rung.parameters / 1e6:.2f} M parameters, {rung.config.tokens} tokens")
-    page.build(ladder).launch(**page.SERVING)
+    for rung in studio.rungs:
+        missing = "" if studio.missing(rung) is None else ", not on this machine"
+        print(f"{rung.name}: {rung.parameters / 1e6:.2f} M parameters, {rung.config.tokens} tokens{missing}")
+    page.build(studio).launch(**page.SERVING)
 
 
 if __name__ == "__main__":

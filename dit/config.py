@@ -31,6 +31,10 @@ class ModelConfig:
     backbone: str = "dit"
     conditioning: str = "adaln-zero"
     prediction: str = "epsilon"  # what the first C channels are: the noise (the paper) or v (2202.00512)
+    # Where diffusers' DiT computes otherwise than the authors'. Its files only draw as meant if we follow.
+    frequency_shift: int = 0  # 1: divides the exponents of the timestep frequencies by 127, not by 128
+    mlp_norm_eps: float = 1e-6  # of the layer norm before the MLP; diffusers' files may say 1e-5
+    block_embedders: bool = False  # every block embeds timestep and label by weights of its own
 
     def __post_init__(self) -> None:
         for name in (
@@ -65,15 +69,19 @@ class ModelConfig:
             raise ValueError(
                 f"class_dropout_prob is {self.class_dropout_prob}; it must be at least 0 and below 1"
             )
-        if not 0 < self.mlp_ratio < math.inf:
-            raise ValueError(f"mlp_ratio is {self.mlp_ratio}; it must be positive and finite")
+        for name in ("mlp_ratio", "mlp_norm_eps"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
         for name, allowed in (
             ("backbone", BACKBONES),
             ("conditioning", CONDITIONINGS),
             ("prediction", PREDICTIONS),
+            ("frequency_shift", (0, 1)),
+            ("block_embedders", (False, True)),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+                choices = ", ".join(map(str, allowed))
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {choices}")
 
     @property
     def out_channels(self) -> int:

@@ -47,17 +47,25 @@ def linear_schedule() -> Schedule:
     return Schedule(alpha_bar=torch.cumprod(1 - betas, dim=0))
 
 
-def timesteps(n: int) -> Tensor:
-    """The n of 1000 timesteps that a respaced process visits, ascending, (n,): round(i * 999 / (n - 1)).
+SPACINGS = ("even", "leading")
 
-    Nichol & Dhariwal 2021; rounding is to the even, as in the authors' code. n = 1 gives [999], the noisiest
-    one (the authors' code gives [0], from which no picture can be drawn).
+
+def timesteps(n: int, spacing: str = "even") -> Tensor:
+    """The n of 1000 timesteps that a respaced process visits, ascending, (n,).
+
+    even: round(i * 999 / (n - 1)), Nichol & Dhariwal 2021; rounding is to the even, as in the authors' code.
+    n = 1 gives [999], the noisiest one (the authors' code gives [0], from which no picture can be drawn).
+    leading: i * (1000 // n), what diffusers' DDIMScheduler visits where its config says nothing else.
 
     Raises:
-        ValueError: n is outside 1..1000.
+        ValueError: n is outside 1..1000, or no such spacing.
     """
+    if spacing not in SPACINGS:
+        raise ValueError(f"spacing is {spacing!r}; choose one of {', '.join(SPACINGS)}")
     if isinstance(n, bool) or not 1 <= n <= NUM_TIMESTEPS or n != int(n):
         raise ValueError(f"steps is {n!r}; it must be a whole number from 1 to {NUM_TIMESTEPS}")
+    if spacing == "leading":
+        return torch.arange(int(n)) * (NUM_TIMESTEPS // int(n))
     if n == 1:
         return torch.tensor([NUM_TIMESTEPS - 1])
     stride, position, taken = (NUM_TIMESTEPS - 1) / (int(n) - 1), 0.0, []

@@ -26,6 +26,7 @@ class AdaLNZeroBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         D = config.hidden_size
+        self.mlp_norm_eps = config.mlp_norm_eps
         self.attn = Attention(D, config.num_heads)
         self.mlp = Mlp(D, config.mlp_ratio)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(D, 6 * D))
@@ -40,7 +41,7 @@ class AdaLNZeroBlock(nn.Module):
             x, gate_a, self.attn(modulate(F.layer_norm(x, norm, eps=LAYER_NORM_EPS), shift_a, scale_a))
         )
         return torch.addcmul(
-            x, gate_m, self.mlp(modulate(F.layer_norm(x, norm, eps=LAYER_NORM_EPS), shift_m, scale_m))
+            x, gate_m, self.mlp(modulate(F.layer_norm(x, norm, eps=self.mlp_norm_eps), shift_m, scale_m))
         )
 
 
@@ -59,6 +60,16 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), shift, scale))
 
 
+class Embedders(nn.Module):
+    """A timestep embedder and a label embedder."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.t_embedder = TimestepEmbedder(config.hidden_size, config.frequency_shift)
+        if config.num_classes:
+            self.y_embedder = LabelEmbedder(config.num_classes, config.hidden_size, config.class_dropout_prob)
+
+
 class DiT(nn.Module):
     """The diffusion transformer, adaLN-Zero. Its state dict has the authors' layout."""
 
@@ -68,12 +79,13 @@ class DiT(nn.Module):
         self.provenance: dict[str, Any] = {}  # of loaded weights: dataset, recipe, classes, results, ...
         D = config.hidden_size
         self.x_embedder = PatchEmbed(config.patch_size, config.in_channels, D)
-        self.t_embedder = TimestepEmbedder(D)
-        if config.num_classes:
-            self.y_embedder = LabelEmbedder(config.num_classes, D, config.class_dropout_prob)
+        for name, embedder in Embedders(config).named_children():  # here, not below: the authors' layout
+            self.add_module(name, embedder)
         # A parameter, though never trained, because the authors' files carry it.
         self.pos_embed = nn.Parameter(torch.empty(1, config.tokens, D), requires_grad=False)
         self.blocks = nn.ModuleList(AdaLNZeroBlock(config) for _ in range(config.depth))
+        if config.block_embedders:  # of all blocks but the first, which shares the final layer's
+            self.embedders = nn.ModuleList(Embedders(config) for _ in range(config.depth - 1))
         self.final_layer = FinalLayer(config)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
@@ -82,17 +94,21 @@ class DiT(nn.Module):
         x: (N, C, H, W). t: (N,) raw timestep 0..999. y: (N,) labels, `num_classes` being the null class; None
         for an unconditional model. Returns (N, 2C, H, W), or (N, C, H, W) without `learn_sigma`.
         """
-        c = self.t_embedder(t)
-        if self.config.num_classes:
-            if y is None:
-                raise ValueError(
-                    f"this model has {self.config.num_classes} classes: give y, a label for each picture"
-                )
-            c = c + self.y_embedder(y)
-        tokens = self.x_embedder(x) + self.pos_embed
-        for block in self.blocks:
-            tokens = block(tokens, c)
-        return self.unpatchify(self.final_layer(tokens, c))
+        if self.config.num_classes and y is None:
+            raise ValueError(
+                f"this model has {self.config.num_classes} classes: give y, a label for each picture"
+            )
+        c = self._condition(self, t, y)
+        tokens = self.x_embedder(x.to(self.pos_embed.dtype)) + self.pos_embed
+        for i, block in enumerate(self.blocks):
+            own = self.config.block_embedders and i > 0
+            tokens = block(tokens, self._condition(self.embedders[i - 1], t, y) if own else c)
+        return self.unpatchify(self.final_layer(tokens, c)).to(x.dtype)  # weights may be in half precision
+
+    def _condition(self, embedders: nn.Module, t: Tensor, y: Tensor | None) -> Tensor:
+        """t: (N,), y: (N,) -> (N, D)."""
+        c = embedders.t_embedder(t)
+        return c + embedders.y_embedder(y) if self.config.num_classes else c
 
     def unpatchify(self, tokens: Tensor) -> Tensor:
         """(N, T, p * p * channels), laid out row, column, channel -> (N, channels, H, W)."""
@@ -112,10 +128,12 @@ def init_weights(model: DiT) -> None:
             nn.init.zeros_(module.bias)
     nn.init.xavier_uniform_(model.x_embedder.proj.weight.flatten(1))  # as the linear layer that it is
     nn.init.zeros_(model.x_embedder.proj.bias)
-    for linear in (model.t_embedder.mlp[0], model.t_embedder.mlp[2]):
-        nn.init.normal_(linear.weight, std=0.02)
-    if model.config.num_classes:
-        nn.init.normal_(model.y_embedder.embedding_table.weight, std=0.02)
+    for module in model.modules():
+        if isinstance(module, DiT | Embedders):
+            for linear in (module.t_embedder.mlp[0], module.t_embedder.mlp[2]):
+                nn.init.normal_(linear.weight, std=0.02)
+            if model.config.num_classes:
+                nn.init.normal_(module.y_embedder.embedding_table.weight, std=0.02)
     side = model.config.input_size // model.config.patch_size
     model.pos_embed.copy_(sincos_position_table(model.config.hidden_size, side)[None])
     for layer in (*model.blocks, model.final_layer):

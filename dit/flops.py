@@ -15,5 +15,5 @@ def macs(config: ModelConfig) -> int:
     attention = 4 * T * D**2 + 2 * T**2 * D
     block = attention + mlp + 6 * D**2
     final = 2 * D**2 + T * D * p**2 * config.out_channels
-    timestep = 256 * D + D**2
+    timestep = (256 * D + D**2) * (config.depth if config.block_embedders else 1)
     return patchify + config.depth * block + final + timestep

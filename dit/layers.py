@@ -80,27 +80,32 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2).contiguous()  # later layers are slow on strides
 
 
+FREQUENCIES = 128  # of the timestep's sinusoids
+
+
+def sinusoids(t: Tensor, shift: int = 0) -> Tensor:
+    """t: (N,) in 0..999 -> (N, 256) float32, cosines first: the DiT authors' order.
+
+    shift: what diffusers calls downscale_freq_shift; its DiT has 1, the authors' 0.
+    """
+    steps = torch.arange(FREQUENCIES, dtype=torch.float32, device=t.device)
+    angles = t.float()[:, None] * torch.exp(-math.log(10000.0) * steps / (FREQUENCIES - shift))
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
 class TimestepEmbedder(nn.Module):
     """Sinusoids of the raw timestep, then a two-layer MLP."""
 
-    FREQUENCIES = 128
-
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, hidden_size: int, frequency_shift: int = 0) -> None:
         super().__init__()
+        self.frequency_shift = frequency_shift
         self.mlp = nn.Sequential(
-            nn.Linear(2 * self.FREQUENCIES, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
+            nn.Linear(2 * FREQUENCIES, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
         )
-
-    @classmethod
-    def sinusoids(cls, t: Tensor) -> Tensor:
-        """t: (N,) in 0..999 -> (N, 256) float32, cosines first: the DiT authors' order."""
-        steps = torch.arange(cls.FREQUENCIES, dtype=torch.float32, device=t.device)
-        angles = t.float()[:, None] * torch.exp(-math.log(10000.0) * steps / cls.FREQUENCIES)
-        return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
     def forward(self, t: Tensor) -> Tensor:
         """t: (N,) -> (N, D)."""
-        return self.mlp(self.sinusoids(t).to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoids(t, self.frequency_shift).to(self.mlp[0].weight.dtype))
 
 
 class LabelEmbedder(nn.Module):

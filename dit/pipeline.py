@@ -4,17 +4,22 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dit import autoencoder as autoencoders
 from dit import samplers
+from dit.autoencoder import Autoencoder
 from dit.diffusion import NUM_TIMESTEPS, linear_schedule
 from dit.dit import DiT
 from dit.flops import macs
 from dit.guidance import Guided
-from dit.samplers import timesteps
+from dit.samplers import SPACINGS, timesteps
+from dit.weights import WeightsError, load
 
 MAX_SEED = 2**63 - 1
 
@@ -34,6 +39,7 @@ class SampleSettings:
     steps: int = 50  # 1..1000 network calls
     guidance_scale: float = 1.0  # 1: no guidance, one forward pass a step
     sampler: str = "ddim"
+    spacing: str = "even"  # of the timesteps: "even", as the DiT authors, or "leading", as diffusers' DDIM
     eta: float = 0.0  # DDIM's noise, 0..1
     guided_channels: int | None = None  # None: all; 3: as the DiT authors
     guidance_interval: tuple[int, int] = field(default=(0, NUM_TIMESTEPS - 1))
@@ -53,12 +59,28 @@ class SampleSettings:
             raise ValueError(f"steps is {self.steps}; it must be from 1 to {NUM_TIMESTEPS}")
         if self.sampler not in samplers.SAMPLERS:
             raise ValueError(f"sampler is {self.sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}")
+        if self.spacing not in SPACINGS:
+            raise ValueError(f"spacing is {self.spacing!r}; choose one of {', '.join(SPACINGS)}")
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta is {self.eta}; it must be from 0 (deterministic) to 1 (as noisy as DDPM)")
         if self.eta and self.sampler != "ddim":
             raise ValueError(
                 f"eta is {self.eta}, but only the ddim sampler has an eta; use 0 with {self.sampler}"
             )
+
+    def describe(self, picture: int) -> dict[str, Any]:
+        """What decides one of the pictures besides the weights, as plain JSON values."""
+        return {
+            "label": int(self.classes[picture]),
+            "seed": int(self.seeds[picture]),
+            "steps": int(self.steps),
+            "guidance_scale": self.guidance_scale,
+            "sampler": self.sampler,
+            "spacing": self.spacing,
+            "eta": self.eta,
+            "guided_channels": self.guided_channels or "all",
+            "guidance_interval": list(self.guidance_interval),
+        }
 
 
 @dataclass(frozen=True)
@@ -70,58 +92,119 @@ class Frame:
     t: int  # timestep of the network call
     x0: np.ndarray  # (N, H, W, 3) uint8: the pictures as predicted now; after the last step, the result
     x_t: np.ndarray  # (N, H, W, 3) uint8: the sample after this step, still noisy before the last one
-    macs: int  # multiply-accumulates spent so far, whole batch
+    macs: int  # multiply-accumulates that the transformer has spent so far, whole batch
     seconds: float  # spent in sampling so far, whole batch; time the caller took between frames is left out
+
+    # Of a model of latents, frames before the last are previews, a pixel a latent; the last one is decoded.
+
+
+def guided(model: DiT, settings: SampleSettings, device: torch.device | str = "cpu") -> Guided:
+    """The denoiser for these settings. The model may be on the meta device: then it plans, and cannot run.
+
+    Raises:
+        ValueError: this model cannot serve them.
+    """
+    config = model.config
+    if bad := [y for y in settings.classes if config.num_classes and not 0 <= y < config.num_classes]:
+        raise ValueError(f"class is {bad[0]}; this model has classes 0 to {config.num_classes - 1}")
+    return Guided(
+        model,
+        torch.tensor(list(settings.classes), device=device) if config.num_classes else None,
+        settings.guidance_scale,
+        channels=settings.guided_channels,
+        interval=settings.guidance_interval,
+    )
+
+
+def passes(model: DiT, settings: SampleSettings) -> int:
+    """Forward passes that one picture costs, guidance counted. The model may be on the meta device."""
+    denoiser = guided(model, settings)
+    return sum(denoiser.passes(int(t)) for t in timesteps(settings.steps, settings.spacing))
+
+
+def usual_guidance(model: DiT) -> float:
+    """The guidance scale that a model was evaluated at, else the authors' 4 for latents and 2 for pixels.
+
+    1 for a model that cannot be guided.
+    """
+    if not model.config.has_null_class:
+        return 1.0
+    unknown = 2.0 if model.config.in_channels in (1, 3) else 4.0
+    return float(model.provenance.get("results", {}).get("guidance_scale", unknown))
 
 
 class Pipeline:
-    """A model ready to draw."""
+    """A model ready to draw: of pixels, or of the latents of an autoencoder."""
 
-    def __init__(self, model: DiT, device: torch.device | str = "cpu") -> None:
-        """Raises ValueError for a model whose output is neither grey (1 channel) nor RGB (3)."""
-        if model.config.in_channels not in (1, 3):
+    def __init__(
+        self, model: DiT, device: torch.device | str = "cpu", autoencoder: Autoencoder | None = None
+    ) -> None:
+        """Raises ValueError where the model's output is neither pixels nor the autoencoder's latents."""
+        channels = model.config.in_channels
+        if autoencoder is None and channels not in (1, 3):
             raise ValueError(
-                f"this model has {model.config.in_channels} channels; 1 (grey) and 3 (RGB) are pictures; "
-                "latents need an autoencoder"
+                f"this model has {channels} channels; 1 (grey) and 3 (RGB) are pictures; "
+                "latents need an autoencoder: Pipeline.load finds one"
+            )
+        if autoencoder is not None and channels != autoencoder.channels:
+            raise ValueError(
+                f"this model has {channels} channels, but the latents of {autoencoder.source} have "
+                f"{autoencoder.channels}; give the autoencoder that the model was trained with"
             )
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
+        self.autoencoder = autoencoder.to(self.device) if autoencoder else None
         self.macs_per_pass = macs(model.config)
 
-    def denoiser(self, settings: SampleSettings) -> Guided:
-        """The guided model for these settings. Raises ValueError where the model cannot serve them."""
-        config = self.model.config
-        if bad := [y for y in settings.classes if config.num_classes and not 0 <= y < config.num_classes]:
-            raise ValueError(f"class is {bad[0]}; this model has classes 0 to {config.num_classes - 1}")
-        y = torch.tensor(list(settings.classes), device=self.device) if config.num_classes else None
-        return Guided(
-            self.model,
-            y,
-            settings.guidance_scale,
-            channels=settings.guided_channels,
-            interval=settings.guidance_interval,
-        )
+    @classmethod
+    def load(
+        cls,
+        source: Path | str,
+        device: torch.device | str = "cpu",
+        *,
+        dtype: torch.dtype = torch.float32,
+        autoencoder: str | None = None,
+        tiling: bool = False,
+        revision: str | None = None,
+    ) -> "Pipeline":
+        """A model and what decodes its latents, from any source that `dit.load` takes.
+
+        autoencoder: a name in `published.AUTOENCODERS`, a folder or a repository; None: the one that the
+        model came with, else the DiT authors' choice. tiling: see `Autoencoder`.
+
+        Raises:
+            WeightsError: one of the two cannot be loaded.
+        """
+        model = load(source, device, dtype=dtype, revision=revision)
+        decoder = None
+        if model.config.in_channels not in (1, 3):
+            chosen = autoencoder or model.provenance.get("autoencoder") or autoencoders.DEFAULT
+            decoder = autoencoders.load_autoencoder(chosen, device, dtype=dtype, tiling=tiling)
+        try:
+            return cls(model, device, decoder)
+        except ValueError as error:
+            raise WeightsError(f"{source}: {error}") from error
 
     def passes(self, settings: SampleSettings) -> int:
         """Forward passes that one picture costs, guidance counted."""
-        denoiser = self.denoiser(settings)
-        return sum(denoiser.passes(int(t)) for t in timesteps(settings.steps))
+        return passes(self.model, settings)
 
-    def stream(self, settings: SampleSettings) -> Iterator[Frame]:
+    def stream(self, settings: SampleSettings, x_T: Tensor | None = None) -> Iterator[Frame]:
         """Yield a frame after each step. Closing the generator stops the work: nothing runs between frames.
 
         Each picture has a generator of its own on the CPU, so that it does not depend on its neighbours.
+        x_T: (N, C, H, W) the noise to start from, if not the seeds'.
         """
-        denoiser = self.denoiser(settings)  # checked now, not at the first frame
-        return self._frames(settings, denoiser)
+        denoiser = guided(self.model, settings, self.device)  # checked now, not at the first frame
+        return self._frames(settings, denoiser, x_T)
 
-    def generate(self, settings: SampleSettings) -> Frame:
+    def generate(self, settings: SampleSettings, x_T: Tensor | None = None) -> Frame:
         """The last frame of `stream`."""
-        for frame in self.stream(settings):
+        for frame in self.stream(settings, x_T):
             last = frame  # only the last one: a thousand would fill the memory
         return last
 
-    def _frames(self, settings: SampleSettings, denoiser: Guided) -> Iterator[Frame]:
+    def _frames(self, settings: SampleSettings, denoiser: Guided, x_T: Tensor | None) -> Iterator[Frame]:
         config = self.model.config
         shape = (config.in_channels, config.input_size, config.input_size)
         generators = [torch.Generator().manual_seed(int(seed)) for seed in settings.seeds]
@@ -134,19 +217,33 @@ class Pipeline:
         )
         spent, seconds, steps = 0, 0.0, settings.steps
         started = time.perf_counter()
+        first = noise()  # drawn even if not used: what ddpm adds later then does not depend on it
         walk = samplers.SAMPLERS[settings.sampler](
-            denoiser, noise(), linear_schedule().alpha_bar, timesteps(steps), **extra
+            denoiser,
+            first if x_T is None else x_T.to(self.device),
+            linear_schedule().alpha_bar,
+            timesteps(steps, settings.spacing),
+            **extra,
         )
         while True:
             with torch.inference_mode():  # not around the yield: the caller's thread must not inherit it
                 step = next(walk, None)
                 if step is None:
                     return
-                x0, x_t = to_pictures(step.x0), to_pictures(step.x_t)
+                x0, x_t = self._show(step, last=step.index == steps - 1)
             seconds += time.perf_counter() - started
             spent += denoiser.passes(step.t) * self.macs_per_pass * len(settings.seeds)
             yield Frame(step.index, steps, step.t, x0, x_t, spent, seconds)
             started = time.perf_counter()
+
+    def _show(self, step: samplers.Step, last: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted pictures and samples of a step, as a viewer sees them."""
+        if self.autoencoder is None:
+            return to_pictures(step.x0), to_pictures(step.x_t)
+        if last:
+            result = to_pictures(self.autoencoder.decode(step.x_t))
+            return result, result
+        return to_pictures(self.autoencoder.preview(step.x0)), to_pictures(self.autoencoder.preview(step.x_t))
 
 
 def find_device(name: str = "auto") -> torch.device:

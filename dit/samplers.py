@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dit.diffusion import Schedule, learned_log_variance, timesteps
+from dit.diffusion import SPACINGS, Schedule, learned_log_variance, timesteps
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[int], Tensor]  # step index -> standard normal noise, like x
@@ -131,6 +131,6 @@ def dpm_solver(denoise: Denoiser, x: Tensor, alpha_bar: Tensor, timesteps: Tenso
         yield Step(index, t, x, x0)
 
 
-__all__ = ["SAMPLERS", "Denoiser", "Noise", "Step", "ddim", "ddpm", "dpm_solver", "timesteps"]
+__all__ = ["SAMPLERS", "SPACINGS", "Denoiser", "Noise", "Step", "ddim", "ddpm", "dpm_solver", "timesteps"]
 
 SAMPLERS = {"ddim": ddim, "dpm-solver++": dpm_solver, "ddpm": ddpm}

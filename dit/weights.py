@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dit.config import ModelConfig
-from dit.dit import DiT
+from dit import remote
+from dit.config import ModelConfig, preset
+from dit.dit import LAYER_NORM_EPS, DiT
+from dit.layers import sincos_position_table
+from dit.layouts import DIFFUSERS_NULL, FORMAT, LABELS, Stored, open_stored
+from dit.published import PUBLISHED, Published, is_repo_id, published
+from dit.tensors import WeightsError
 
 ZOO = Path(__file__).resolve().parent.parent / "assets" / "zoo"
-FORMAT = "dit-lab/1"
+MODEL_NAME = re.compile(r"Di(T|ffiT)-[A-Z]+[/-]\d+.*")  # nobody's repository
 PARTIAL = ".partial"  # ending of a file that is being written; what a kill leaves has it
-
-
-class WeightsError(ValueError):
-    """A weights file that cannot be used; the message names it, what was expected and what was found."""
 
 
 def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
@@ -123,62 +126,155 @@ def zoo() -> dict[str, Path]:
     return {path.stem: path for path in sorted(ZOO.glob("*.safetensors"))}
 
 
-def locate(source: Path | str) -> Path:
-    """The weights file that a source means: a path, or the name of a bundled model.
+def locate(source: Path | str, revision: str | None = None) -> Path:
+    """The file or folder that a source means: a path, a bundled model's name, a published one's, a Hub repo.
+
+    What is on the Hub is downloaded, unless it is in the cache already.
 
     Raises:
-        WeightsError: neither; the message lists the bundled names.
+        WeightsError: none of them; the message lists the names there are. Or it cannot be downloaded.
     """
-    if (path := Path(source)).is_file():
+    if (path := Path(source)).exists():
         return path
     if (name := str(source).replace("/", "-")) in zoo():
         return zoo()[name]
-    raise WeightsError(
-        f"{source}: no such file and no bundled model of that name; bundled are {', '.join(zoo()) or 'none'}"
-    )
+    if name := published(str(source)):
+        return remote.fetch(PUBLISHED[name].repo_id, revision or PUBLISHED[name].revision)
+    names = ", ".join([*zoo(), *PUBLISHED])
+    if MODEL_NAME.fullmatch(str(source)) or not is_repo_id(str(source)):
+        raise WeightsError(
+            f"{source}: no such file or folder, and no model of that name; there are {names}; "
+            "or give OWNER/NAME on the Hub"
+        )
+    try:
+        return remote.fetch(str(source), revision)
+    except WeightsError as error:
+        raise WeightsError(f"{error} (and no model is called so here: there are {names})") from error
+
+
+def stored(source: Path | str, config: ModelConfig | None = None, revision: str | None = None) -> Stored:
+    """Config, provenance and whereabouts of the tensors of any source that `load` takes.
+
+    Raises:
+        WeightsError: see `load`.
+    """
+    found = open_stored(locate(source, revision), config)
+    if name := published(str(source)):
+        # diffusers would compute these weights otherwise than the authors' code, which trained them.
+        found.config = replace(found.config, frequency_shift=0, mlp_norm_eps=LAYER_NORM_EPS)
+        found.provenance |= PUBLISHED[name].provenance()
+    return found
 
 
 def describe(source: Path | str) -> tuple[ModelConfig, dict[str, Any]]:
-    """Config and provenance of a weights file, without reading its tensors.
+    """Config and provenance of a source, without reading its tensors.
 
     Raises:
-        WeightsError: no such file, truncated, or not written by this project.
+        WeightsError: see `load`.
     """
-    path = locate(source)
-    header = read_header(path, FORMAT)
-    try:
-        return ModelConfig.from_dict(header["config"]), header.get("provenance", {})
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: expected a model config inside, found a broken one: {error}") from error
+    found = stored(source)
+    return found.config, found.provenance
 
 
-def load(source: Path | str, device: torch.device | str = "cpu") -> DiT:
-    """A model in evaluation mode, float32, from a bundled name or a weights file.
+def load(
+    source: Path | str,
+    device: torch.device | str = "cpu",
+    *,
+    dtype: torch.dtype = torch.float32,
+    config: ModelConfig | None = None,
+    revision: str | None = None,
+) -> DiT:
+    """A model in evaluation mode, from wherever its weights are.
 
-    Nothing is unpickled. Every tensor must be there, none may be left over, and all shapes must fit.
+    source: the name of a bundled model or of a published one (`published.PUBLISHED`); a file of ours, the DiT
+    authors' or fast-DiT's checkpoint; a folder of diffusers; a repository on the Hub that holds either.
+    dtype: of all weights. float32 weights on a CPU stay in the file, mapped; else they are read block by
+    block, so that never more than one block is in memory twice.
+    config: for a bare state dict whose sizes are no preset's. revision: of a repository; commit, tag, branch.
+
+    Nothing is unpickled but tensors. Every tensor must be there, none may be left over, all shapes must fit.
 
     Raises:
-        WeightsError: see `describe`; also missing, unexpected or wrong-shape tensors, each named.
+        WeightsError: no such source, not reachable, damaged, of another architecture; missing, unexpected or
+            wrong-shape tensors, each named.
     """
-    path = locate(source)
-    config, provenance = describe(path)
-    with torch.device("meta"):
-        model = DiT(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    try:
-        with safe_open(path, framework="pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-            if problems := _differences(expected, found):
-                raise WeightsError(f"{path}: its tensors are not those of its config: {problems}")
-            state = {name: file.get_tensor(name).to(device, torch.float32) for name in expected}
-    except SafetensorError as error:
-        raise WeightsError(
-            f"{path}: expected readable tensors, found {error}; copy or download it again"
-        ) from error
+    found = stored(source, config, revision)
+    model, rows = _outline(found)
+    state: dict[str, Tensor] = {}
+    for names in _by_block(found.sources):
+        tensors = found.file.read(name for ours in names for name in found.sources[ours])
+        for ours in names:
+            parts = [tensors[name] for name in found.sources[ours]]
+            if ours in rows:
+                parts = [parts[0][rows[ours]]]
+            state[ours] = _assembled(parts, found.config).to(device, dtype)
     model.load_state_dict(state, strict=True, assign=True)
     model.pos_embed.requires_grad_(False)
-    model.provenance = provenance
     return model.eval()
+
+
+def outline(source: Path | str, config: ModelConfig | None = None, revision: str | None = None) -> DiT:
+    """The model that `load` would make, on the meta device: config, provenance and shapes, no weights.
+
+    Raises:
+        WeightsError: see `load`.
+    """
+    return _outline(stored(source, config, revision))[0]
+
+
+def published_outline(model: Published) -> DiT:
+    """`outline` of a published model that need not be on this disk."""
+    with torch.device("meta"):
+        empty = DiT(preset("DiT-XL/2", input_size=model.side // 8))
+    empty.provenance = model.provenance()
+    return empty.eval()
+
+
+def _outline(found: Stored) -> tuple[DiT, dict[str, list[int]]]:
+    """The empty model of what is stored, and what `_check_shapes` returns."""
+    with torch.device("meta"):
+        model = DiT(found.config)
+    model.provenance = found.provenance
+    return model.eval(), _check_shapes(found, model)
+
+
+def _assembled(parts: list[Tensor], config: ModelConfig) -> Tensor:
+    """One of our tensors from the stored ones: the rows of several, or the position table of none."""
+    if not parts:
+        return sincos_position_table(config.hidden_size, config.input_size // config.patch_size)[None]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _by_block(names: Iterable[str]) -> list[list[str]]:
+    """Names in groups of one block each, and one of the rest."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(".".join(name.split(".")[:2]) if name.startswith("blocks.") else "", []).append(
+            name
+        )
+    return list(groups.values())
+
+
+def _check_shapes(found: Stored, model: DiT) -> dict[str, list[int]]:
+    """Compare what is stored with what the model needs, in the names of the file.
+
+    Returns the rows to take of a label table that diffusers made larger: classes, then the null class.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected, rows = {}, {}
+    for ours, theirs in found.sources.items():
+        length, *rest = shapes[ours]
+        for name in theirs:
+            expected[name] = (length // len(theirs), *rest)
+        widened = theirs != (ours,) and ours.endswith(LABELS)
+        if widened and found.file.shapes.get(theirs[0]) == (DIFFUSERS_NULL + 1, *rest):
+            expected[theirs[0]] = (DIFFUSERS_NULL + 1, *rest)
+            classes = found.config.num_classes
+            rows[ours] = [*range(classes), DIFFUSERS_NULL][:length] if length <= DIFFUSERS_NULL else []
+    actual = {name: shape for name, shape in found.file.shapes.items() if name not in found.copies}
+    if problems := _differences(expected, actual):
+        raise WeightsError(f"{found.file.path}: its tensors are not those of its config: {problems}")
+    return {name: chosen for name, chosen in rows.items() if chosen}
 
 
 def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str:

@@ -14,14 +14,38 @@ MAX_LINES = 330
 # The mathematics (diffusion, samplers, guidance) stand on their own: models are handed to them.
 DIT = {
     "config": set(),
+    "tensors": set(),
+    "published": set(),
+    "command": set(),
+    "pictures": set(),
+    "classes": set(),
     "diffusion": set(),
     "flops": {"config"},
     "layers": {"config"},
     "dit": {"config", "layers"},
     "samplers": {"diffusion"},
     "guidance": {"diffusion"},
-    "weights": {"config", "layers", "dit"},
-    "pipeline": {"config", "diffusion", "dit", "flops", "guidance", "layers", "samplers", "weights"},
+    "download": {"published", "tensors"},
+    "remote": {"download", "published"},
+    "layouts": {"config", "dit", "tensors"},
+    "weights": {"config", "dit", "layers", "layouts", "published", "remote", "tensors"},
+    "autoencoder": {"published", "remote", "tensors"},
+    "pipeline": {"autoencoder", "diffusion", "dit", "flops", "guidance", "samplers", "weights"},
+    "export": {"autoencoder", "classes", "config", "dit", "layers", "layouts", "weights"},
+    "publish": {
+        "classes",
+        "dit",
+        "export",
+        "flops",
+        "pictures",
+        "pipeline",
+        "published",
+        "remote",
+        "weights",
+    },
+    # commands
+    "sample": {"classes", "command", "pictures", "pipeline", "weights"},
+    "hub": {"command", "published", "publish", "remote", "tensors", "weights"},
 }
 
 

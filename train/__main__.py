@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from train.command import exit_status
+from dit.command import exit_status
 from train.config import RECIPES, TrainConfig
 from train.hardware import select
 from train.loop import train

@@ -8,8 +8,8 @@ import torch
 import tyro
 
 import dit
+from dit.command import exit_status
 from dit.weights import ZOO, save
-from train.command import exit_status
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from dit.command import exit_status
 from dit.pipeline import from_pictures
 from dit.weights import WeightsError, read_header, read_tensors, write_tensors
 from train import solids
-from train.command import exit_status
 from train.config import TrainConfig
 from train.data import SolidsData, solids_cache
 

@@ -1,6 +1,5 @@
 """Training pictures: drawn once into a cache, read in an order that is a function of seed and step."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dit.pipeline import from_pictures
+from dit.remote import cache_dir
 from dit.weights import atomic_write, discard_partials
 from train import solids
 
 CHUNK = 1000  # pictures rendered between two updates of the progress bar
-
-
-def cache_dir() -> Path:
-    """Where drawn datasets are kept: $DITLAB_CACHE, or ~/.cache/dit-lab."""
-    return Path(os.environ.get("DITLAB_CACHE") or Path.home() / ".cache" / "dit-lab")
 
 
 def solids_cache(num_pictures: int, side: int, seed: int) -> np.ndarray:

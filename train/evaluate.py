@@ -17,14 +17,14 @@ from PIL import Image
 from tqdm import tqdm
 
 import dit
+from dit.command import exit_status
+from dit.pictures import contact_sheet
 from dit.pipeline import Pipeline, SampleSettings
 from dit.weights import atomic_write, describe, locate, set_provenance
 from train.classifier import DEFAULT, Classifier, accuracy
 from train.classifier import load as load_classifier
-from train.command import exit_status
 from train.hardware import select
 from train.record import commit
-from train.sheet import contact_sheet
 
 
 @dataclass(frozen=True, kw_only=True)

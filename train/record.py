@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from dit.pictures import contact_sheet
 from dit.pipeline import Pipeline, SampleSettings
 from dit.weights import atomic_write, save
 from train.checkpoint import TrainState, checkpoints
@@ -18,7 +19,6 @@ from train.config import TrainConfig
 from train.data import SolidsData
 from train.hardware import Hardware
 from train.run_folder import changes_of
-from train.sheet import contact_sheet
 
 GRID_COLUMNS, GRID_STEPS, GRID_GUIDANCE = 8, 25, 2.0  # of the grids that are drawn on the way
 

@@ -1,24 +1,24 @@
 """The page's API for programs."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
 
+from dit.pictures import with_settings
 from dit.pipeline import Frame
 from ui.jobs import check, draw
-from ui.ladder import Rung
-from ui.pictures import with_settings
+from ui.studio import Studio
 from ui.turns import Turns
 
 
-def build(ladder: Sequence[Rung], turns: Turns) -> None:
+def build(studio: Studio, turns: Turns) -> None:
     """Add /generate(model, class, steps, guidance_scale, seed, pictures, sampler) to the open Blocks."""
-    first = ladder[-1]
+    first = studio.first
     inputs = [
         gr.Textbox(first.name, label="model", visible=False),
-        gr.Textbox(first.classes[0] if first.classes else "0", label="class", visible=False),
+        gr.Textbox(first.titles[0] if first.classes else "0", label="class", visible=False),
         gr.JSON(50, label="steps", visible=False),
         gr.JSON(first.guidance_scale, label="guidance_scale", visible=False),
         gr.JSON(0, label="seed", visible=False),
@@ -35,7 +35,7 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
         session: gr.Request,
     ) -> AsyncIterator[tuple]:  # fmt: skip
         """Draw pictures of one class: PNG files with their settings inside, and what they cost."""
-        request = check(ladder, model, label, steps, guidance_scale, seed, pictures, sampler)
+        request = check(studio, model, label, steps, guidance_scale, seed, pictures, sampler)
         frame = None
         async with contextlib.aclosing(draw(turns, request, session.session_hash)) as events:
             async for event in events:

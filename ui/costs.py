@@ -3,6 +3,7 @@
 import html
 
 from ui.request import Request
+from ui.studio import Rung, Studio
 from ui.turns import Wait
 
 CSS = """
@@ -11,6 +12,13 @@ CSS = """
 .dl-price b { display: block; font-size: 18px; font-variant-numeric: tabular-nums; }
 .dl-price span, .dl-price + p { font-size: 12px; color: var(--body-text-color-subdued); }
 .dl-price + p { margin: 8px 2px 0; }
+.dl-ladder { display: flex; flex-wrap: wrap; gap: 4px 6px; list-style: none; padding: 0; margin: 0;
+  font-size: 12px; }
+.dl-ladder li { border: 1px solid var(--border-color-primary); border-radius: 999px; padding: 1px 9px;
+  margin: 0; }
+.dl-ladder li.dl-chosen { border-color: var(--color-accent); color: var(--color-accent); font-weight: 600; }
+.dl-ladder li.dl-missing { border-style: dashed; opacity: .55; }
+.dl-ladder + p { margin: 6px 2px 0; font-size: 12px; overflow-wrap: anywhere; }
 """
 
 
@@ -24,15 +32,15 @@ def gmacs(macs: int) -> str:
 def price_html(request: Request) -> str:
     """Parameters, GMACs a pass, GMACs a picture, expected seconds; then a sentence that ties them."""
     rung, settings = request.rung, request.settings
-    passes, count = rung.pipeline.passes(settings), len(settings.seeds)
-    macs = rung.pipeline.macs_per_pass
+    passes, count = rung.passes(settings), len(settings.seeds)
+    macs = rung.macs_per_pass
     cells = (
-        ("parameters", f"{rung.parameters / 1e6:.2f} M", "the fixed position table included"),
+        ("parameters", f"{rung.parameters / 1e6:,.4g} M", "the fixed position table included"),
         ("GMACs a pass", gmacs(macs), "10⁹ multiply-accumulates of one forward pass"),
         ("GMACs a picture", gmacs(macs * passes), "all steps, guidance counted"),
         (
             f"expected for {count}",
-            f"≈ {rung.seconds(settings):.1f} s",
+            f"≈ {duration(rung.seconds(settings))}",
             "estimate from a timing at start and the last job",
         ),
     )
@@ -49,6 +57,27 @@ def price_html(request: Request) -> str:
     )
 
 
+def duration(seconds: float) -> str:
+    """Seconds as 8.6 s, 95 s or 13 min."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 20 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
+
+
+def ladder_html(studio: Studio, chosen: Rung | None) -> str:
+    """The models from little to much compute; those that cannot be had now are grey, and say why."""
+    items = []
+    for rung in studio.rungs:
+        reason = studio.missing(rung)
+        kind = " dl-missing" if reason else ""
+        kind += " dl-chosen" if rung is chosen else ""
+        tip = html.escape(reason or f"{gmacs(rung.macs_per_pass)} GMACs a pass", quote=True)
+        items.append(f'<li class="{kind.strip()}" title="{tip}">{html.escape(rung.name)}</li>')
+    reason = studio.missing(chosen) if chosen else None
+    note = f"<p>{html.escape(reason)}</p>" if reason else ""
+    return f'<ol class="dl-ladder" aria-label="models, cheapest first">{"".join(items)}</ol>{note}'
+
+
 def count_of(noun: str, number: int) -> str:
     """A number and its noun: 1 step, 2 steps, 2 passes."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
@@ -63,4 +92,4 @@ def waiting(wait: Wait) -> str:
     """A visitor's place in the line, and the expected wait."""
     ahead = wait.ahead
     jobs = "1 job comes" if ahead == 1 else f"{ahead} jobs come"
-    return f"**Waiting: place {ahead + 1} in the line.** {jobs} before yours, about {wait.seconds:.0f} s."
+    return f"**Waiting: place {ahead + 1} in the line.** {jobs} before yours, about {duration(wait.seconds)}."

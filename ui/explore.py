@@ -1,27 +1,26 @@
 """The Explore tab: class, steps, guidance and model size; a picture that forms; what it costs."""
 
 import contextlib
-import random
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
 from dit.pipeline import Frame
-from dit.samplers import SAMPLERS
 from ui import costs
+from ui.controls import build_controls, wire_classes, with_random_seed
 from ui.jobs import check, draw
-from ui.ladder import Rung
 from ui.pictures import empty_html, figure_html
-from ui.request import MAX_PICTURES, PAGE_STEPS, Request, parse
-from ui.turns import Turns, Wait
+from ui.request import Request, parse
+from ui.studio import Studio
+from ui.turns import Loading, Turns, Wait
 
 MAX_FRAMES = 128  # that a visitor's trajectory keeps, evenly spread: memory is bounded at any step count
 PREVIEW_SHARE = 0.05  # of the time; previews that cost more come less often
-RANDOM_SEEDS = 2**31
 PREDICTED, NOISY = "predicted picture", "noisy sample"
+Refresh = Callable[[Any], Any]  # given an event of Gradio: shows prices and models anew after it
 WELCOME = "Press Generate: a transformer turns noise into a picture, here, step by step."
 
 
@@ -72,11 +71,12 @@ class Pace:
 
 def picture_html(request: Request, frame: Frame, view: str = PREDICTED) -> str:
     """The figures of one frame; after the last step they are downloads with their settings inside."""
-    name = request.rung.classes[request.label] if request.rung.classes else "picture"
+    name = request.rung.titles[request.label] if request.rung.classes else "picture"
     last = frame.index == frame.steps - 1
     settings = [request.describe(i) for i in range(len(request.settings.seeds))] if last else None
     captions = [f"{name} · seed {seed}" for seed in request.settings.seeds]
-    return figure_html(frame.x0 if view == PREDICTED else frame.x_t, captions, settings)
+    pixels = frame.x0 if view == PREDICTED else frame.x_t
+    return figure_html(pixels, captions, settings, smooth=request.rung.latent)
 
 
 def status_of(frame: Frame) -> str:
@@ -87,62 +87,11 @@ def status_of(frame: Frame) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Controls:
-    """The widgets whose values decide a picture, in the order in which `parse` takes them."""
-
-    model: gr.Slider
-    label: gr.Slider
-    steps: gr.Slider
-    guidance: gr.Slider
-    seed: gr.Number
-    pictures: gr.Slider
-    sampler: gr.Dropdown
-
-    def inputs(self) -> list[gr.components.Component]:
-        """All of them, in order."""
-        return [getattr(self, item.name) for item in fields(self)]
-
-
-def build_controls(ladder: Sequence[Rung]) -> tuple[Controls, gr.Dropdown, gr.Checkbox]:
-    """The left column; also the class list by name and the lock of the seed."""
-    top, first = len(ladder) - 1, ladder[-1]
-    names = list(first.classes)
-    model = gr.Slider(
-        0, max(top, 1), top, step=1, label="Model size", interactive=top > 0, elem_id="model",
-        info="Compute a step, from little to much: " + " · ".join(rung.name for rung in ladder),
-    )  # fmt: skip
-    with gr.Row():
-        label = gr.Slider(
-            0, max(len(names) - 1, 1), 0, step=1, label="Class", info="What to draw", elem_id="class",
-            min_width=140,
-        )  # fmt: skip
-        name = gr.Dropdown(
-            names, value=names[0] if names else None, label="Class by name", info="Type to search",
-            filterable=True, elem_id="class-name", min_width=140,
-        )  # fmt: skip
-    steps = gr.Slider(
-        1, PAGE_STEPS, 50, step=1, label="Steps", elem_id="steps",
-        info="How many times the network looks at the picture",
-    )  # fmt: skip
-    guidance = gr.Slider(
-        1, 8, first.guidance_scale, step=0.1, label="Guidance scale", elem_id="guidance",
-        info="How strongly the class pulls; above 1, each step costs two passes",
-    )  # fmt: skip
-    with gr.Row():
-        pictures = gr.Slider(1, MAX_PICTURES, 4, step=1, label="Pictures", elem_id="pictures", min_width=140)
-        sampler = gr.Dropdown(list(SAMPLERS), value="ddim", label="Sampler", elem_id="sampler", min_width=140)
-    with gr.Row():
-        seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed", min_width=140)
-        lock = gr.Checkbox(True, label="Keep this seed", elem_id="lock", min_width=140)
-    return Controls(model, label, steps, guidance, seed, pictures, sampler), name, lock
-
-
-def build(ladder: Sequence[Rung], turns: Turns) -> None:
-    """Lay out the tab and wire it, inside the Blocks that is open."""
+def build(studio: Studio, turns: Turns) -> Refresh:
+    """Lay out the tab and wire it, inside the Blocks that is open; returns how to follow an event."""
     with gr.Row(elem_id="explore"):
         with gr.Column(scale=2, min_width=300):
-            controls, name, lock = build_controls(ladder)
+            controls, name, lock, ladder = build_controls(studio)
         with gr.Column(scale=3, min_width=300):
             with gr.Row():
                 generate = gr.Button("Generate", variant="primary", elem_id="generate")
@@ -162,22 +111,26 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
     idle = {generate: gr.update(interactive=True), stop: gr.update(interactive=False)}
     idle |= {view: gr.update(interactive=True)}
 
-    def show_price(*values: Any) -> str:
+    def show_price(*values: Any) -> tuple[str, str]:
         try:
-            return costs.price_html(parse(ladder, *values))
+            request = parse(studio.rungs, *values)
         except (TypeError, ValueError) as error:
-            return costs.complaint_html(str(error))
+            return costs.complaint_html(str(error)), costs.ladder_html(studio, None)
+        return costs.price_html(request), costs.ladder_html(studio, request.rung)
 
     async def on_generate(
         session: gr.Request, before: Trajectory | None, locked: bool, shown: str, *values: Any
     ) -> AsyncIterator[dict]:
-        request = check(ladder, *(values if locked else with_random_seed(values)))
+        request = check(studio, *(values if locked else with_random_seed(values)))
         kept, pace = Trajectory(request), Pace()
         yield running | {controls.seed: request.settings.seeds[0], status: "Starting …"}
         async with contextlib.aclosing(draw(turns, request, session.session_hash)) as events:
             async for event in events:
                 if isinstance(event, Wait):
                     yield {status: costs.waiting(event)}
+                    continue
+                if isinstance(event, Loading):
+                    yield {status: f"Reading {event.name} into memory …"}
                     continue
                 kept.add(event)
                 if pace.due():
@@ -205,8 +158,8 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
         return kept.show(int(position), shown) if kept else (gr.skip(), gr.skip())
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    gr.on(None, show_price, controls.inputs(), price, **quick)
-    wire_classes(ladder, controls, name, quick)
+    gr.on(None, show_price, controls.inputs(), [price, ladder], **quick)
+    wire_classes(studio, controls, name, quick)
     job = generate.click(
         on_generate,
         [trajectory, lock, view, *controls.inputs()],
@@ -215,47 +168,17 @@ def build(ladder: Sequence[Rung], turns: Turns) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
-    job.then(show_price, controls.inputs(), price, **quick)  # its seconds are corrected by what the job took
+    job.then(
+        show_price, controls.inputs(), [price, ladder], **quick
+    )  # its seconds are corrected by what the job took
     job.failure(on_failure, trajectory, [generate, stop, status, scrub, view], **quick)
     stop.click(on_stop, None, None, **quick)
     for control in (scrub, view):
         control.input(on_scrub, [trajectory, scrub, view], [canvas, status], **quick)
-
-
-def with_random_seed(values: Sequence[Any]) -> list[Any]:
-    """The controls' values, in their order, with a seed drawn anew."""
-    position = [item.name for item in fields(Controls)].index("seed")
-    return [*values[:position], random.randrange(RANDOM_SEEDS), *values[position + 1 :]]
+    return lambda event: event.then(show_price, controls.inputs(), [price, ladder], **quick)
 
 
 def scrubber(kept: Trajectory | None) -> dict[str, Any]:
     """The slider over a trajectory, as an update: locked while there is nothing to move through."""
     count = len(kept.frames) if kept else 0
     return gr.update(maximum=max(2, count), interactive=count > 1)
-
-
-def wire_classes(ladder: Sequence[Rung], controls: Controls, name: gr.Dropdown, quick: dict) -> None:
-    """Keep the slider and the list of classes in step with each other and with the model's own classes."""
-
-    def names_of(position: float | None) -> Sequence[str]:
-        return ladder[int(position)].classes if position in range(len(ladder)) else ()
-
-    def on_model(position: float | None, label: float | None) -> tuple[dict, dict]:
-        names = names_of(position)
-        chosen = min(int(label or 0), max(len(names) - 1, 0))
-        return (
-            gr.update(maximum=max(len(names) - 1, 1), value=chosen, interactive=bool(names)),
-            gr.update(choices=list(names), value=names[chosen] if names else None),
-        )
-
-    def on_label(position: float | None, label: float | None) -> str | dict:
-        names = names_of(position)
-        return names[int(label)] if label in range(len(names)) else gr.skip()
-
-    def on_name(position: float | None, chosen: str | None) -> int | dict:
-        names = names_of(position)
-        return names.index(chosen) if chosen in names else gr.skip()
-
-    controls.model.input(on_model, [controls.model, controls.label], [controls.label, name], **quick)
-    controls.label.input(on_label, [controls.model, controls.label], name, **quick)
-    name.input(on_name, [controls.model, name], controls.label, **quick)

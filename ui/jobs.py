@@ -1,31 +1,37 @@
 """A job as Gradio wants it: what goes wrong becomes an error message, for the page and for the API."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
 
-from dit.pipeline import Frame
-from ui.ladder import Rung
+from dit.weights import WeightsError
 from ui.request import Request, parse
-from ui.turns import Full, Turns, Wait
+from ui.studio import Studio
+from ui.turns import Event, Full, Turns
 
 
-def check(ladder: Sequence[Rung], *values: Any) -> Request:
-    """`parse`, with its complaint as the page's and the API's error message."""
+def check(studio: Studio, *values: Any) -> Request:
+    """`parse`, and whether the model is here; complaints become the page's and the API's error message."""
     try:
-        return parse(ladder, *values)
+        request = parse(studio.rungs, *values)
     except (TypeError, ValueError) as error:
         raise gr.Error(str(error), print_exception=False) from error
+    if reason := studio.missing(request.rung):
+        raise gr.Error(reason, print_exception=False)
+    return request
 
 
-async def draw(turns: Turns, request: Request, session: str) -> AsyncIterator[Frame | Wait]:
+async def draw(turns: Turns, request: Request, session: str) -> AsyncIterator[Event]:
     """`Turns.draw` with a place taken; a full line becomes an error message. Closing it leaves the line."""
     try:
         ticket = turns.enter(session, request.rung.seconds(request.settings))
     except Full as error:
         raise gr.Error(str(error), print_exception=False) from error
     async with contextlib.aclosing(turns.draw(request, ticket)) as events:
-        async for event in events:
-            yield event
+        try:
+            async for event in events:
+                yield event
+        except (WeightsError, OSError, MemoryError) as error:  # while loading a model
+            raise gr.Error(f"{error or 'not enough memory'}", print_exception=False) from error

@@ -1,12 +1,11 @@
 """The page: its tabs, its looks, and how it is served."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
-from ui import api, costs, explore, pictures
-from ui.ladder import Rung
+from ui import api, costs, explore, models, pictures
+from ui.studio import Studio
 from ui.turns import Turns
 
 TITLE = "DiT Lab"
@@ -17,7 +16,7 @@ steps, and see what each buys, and what each costs."""
 # What launch() takes. No upload is expected, so 1 MB is plenty; nothing outside Gradio's own cache is served.
 SERVING: dict[str, Any] = {
     "theme": gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"]),
-    "css": costs.CSS + pictures.CSS,
+    "css": costs.CSS + pictures.CSS + models.CSS,
     "max_file_size": "1mb",
     "allowed_paths": [],
     "enable_monitoring": False,
@@ -28,18 +27,21 @@ SERVING: dict[str, Any] = {
 }
 
 
-def build(ladder: Sequence[Rung]) -> gr.Blocks:
-    """The whole page over a ladder of models, queue set, not yet served."""
-    turns = Turns()
+def build(studio: Studio) -> gr.Blocks:
+    """The whole page over a studio's models, queue set, not yet served."""
+    turns = Turns(studio)
     with gr.Blocks(title=TITLE, delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(INTRO, elem_id="intro")
         with gr.Tab("Explore"):
-            explore.build(ladder, turns)
-        api.build(ladder, turns)
+            refresh = explore.build(studio, turns)
+        with gr.Tab("Models") as tab:
+            models.build(studio, turns, tab, refresh)
+        api.build(studio, turns)
 
         async def leave(session: gr.Request) -> None:
             """A visitor who closes the page leaves the line. Async, to stay in the thread of `turns`."""
             turns.stop(session.session_hash)
 
         demo.unload(leave)
+        refresh(demo.load(lambda: studio.ask_hub(), show_progress="hidden", api_visibility="private"))
     return demo.queue(max_size=20)

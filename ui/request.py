@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from dit.classes import find_class
 from dit.diffusion import NUM_TIMESTEPS
 from dit.pipeline import MAX_SEED, SampleSettings
 from dit.samplers import SAMPLERS
-from ui.ladder import Rung
+from ui.studio import Rung
 
 MAX_PICTURES = 16
 MAX_GUIDANCE = 20
@@ -32,13 +33,10 @@ class Request:
         return {
             "model": self.rung.name,
             "class": self.rung.classes[self.label] if self.rung.classes else None,
-            "steps": self.settings.steps,
-            "guidance_scale": self.settings.guidance_scale,
-            "seed": self.settings.seeds[picture],
-            "sampler": self.settings.sampler,
-            "eta": self.settings.eta,
+            **self.settings.describe(picture),
             "images_seen": self.rung.provenance.get("images_seen"),
             "commit": self.rung.provenance.get("commit"),
+            "source": self.rung.provenance.get("source"),
         }
 
 
@@ -74,7 +72,7 @@ def parse(
         guidance_scale=scale,
         sampler=sampler,
     )
-    rung.pipeline.denoiser(settings)  # what this model cannot serve, it says here
+    rung.passes(settings)  # what this model cannot serve, it says here
     return Request(rung, settings)
 
 
@@ -124,13 +122,17 @@ def _rung(ladder: Sequence[Rung], model: Any) -> Rung:
 def _label(rung: Rung, label: Any) -> int:
     if not rung.classes:
         return 0  # an unconditional model draws whatever it likes
-    if isinstance(label, str):
-        wanted, names = label.strip(), [name.casefold() for name in rung.classes]
-        if wanted in rung.classes:
-            return rung.classes.index(wanted)
-        if wanted.casefold() in names:
-            return names.index(wanted.casefold())
+    if isinstance(label, str) and not label.strip().lstrip("-").replace(".", "", 1).isdigit():
+        try:
+            return find_class(rung.classes, label)
+        except ValueError as error:
+            raise ValueError(f"{error}; {_range_of(rung)}") from None
     try:
         return _whole("class", label, 0, len(rung.classes) - 1)
     except ValueError as error:
-        raise ValueError(f"{error}, or one of {', '.join(rung.classes)}") from None
+        raise ValueError(f"{error}, or a name such as {', '.join(rung.titles[:5])}") from None
+
+
+def _range_of(rung: Rung) -> str:
+    shown = ", ".join(rung.titles[:10]) + (", ..." if len(rung.classes) > 10 else "")
+    return f"{rung.name} has classes 0 to {len(rung.classes) - 1}: {shown}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from dit.pipeline import Frame
 from ui.request import Request
+from ui.studio import Rung, Studio
 
 MAX_WAITING = 20
 
@@ -24,6 +25,16 @@ class Wait:
     seconds: float  # expected, until the turn comes
 
 
+@dataclass(frozen=True)
+class Loading:
+    """A model is being read into memory; the first step comes after it."""
+
+    name: str
+
+
+Event = Frame | Wait | Loading
+
+
 @dataclass(eq=False)
 class Ticket:
     """A place in the line."""
@@ -38,6 +49,7 @@ class Ticket:
 class Turns:
     """A first-come, first-served line in front of one device. For the event loop alone: it has no lock."""
 
+    studio: Studio
     line: list[Ticket] = field(default_factory=list)
     # One thread for the device: each further thread that computes would bring its own pool of OpenMP threads.
     device: ThreadPoolExecutor = field(
@@ -77,8 +89,18 @@ class Turns:
             ticket.stopped = True
         return len(own)
 
-    async def draw(self, request: Request, ticket: Ticket) -> AsyncIterator[Frame | Wait]:
-        """Wait for the turn, then draw: yields how long it will take, then frames.
+    async def unload(self, rung: Rung) -> None:
+        """Give a model's memory back, between the steps of jobs but never under one that draws with it.
+
+        Raises:
+            Full: a job that draws or waits.
+        """
+        if self.line:
+            raise Full("a job is being drawn; wait until the line is empty, or stop it")
+        await asyncio.get_running_loop().run_in_executor(self.device, self.studio.unload, rung)
+
+    async def draw(self, request: Request, ticket: Ticket) -> AsyncIterator[Event]:
+        """Wait for the turn, then draw: yields how long it will take, whether a model is read, then frames.
 
         Ends early, within one step, when the ticket is stopped or the caller closes the iterator.
         """
@@ -88,7 +110,10 @@ class Turns:
                 yield Wait(self.ahead(ticket), self.wait_before(ticket))
                 await asyncio.sleep(0.25)
             ticket.started = time.monotonic()
-            frames = request.rung.pipeline.stream(request.settings)
+            if request.rung.pipeline is None and not ticket.stopped:
+                yield Loading(request.rung.name)
+                ticket.started = time.monotonic()
+            frames = self.studio.stream(request.rung, request.settings)
             while not ticket.stopped:
                 step = asyncio.ensure_future(loop.run_in_executor(self.device, next, frames, None))
                 try:

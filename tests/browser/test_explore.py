@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.browser import set_slider
-from ui.pictures import read_settings
+from dit.pictures import read_settings
 
 pytestmark = pytest.mark.browser
 STATUS = re.compile(r"Step (\d+) of (\d+) · noise level t = (\d+) · ([\d.,e+]+) GMACs · ([\d.]+) s")

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import dit
 from dit.config import ModelConfig, preset
 from dit.dit import DiT
-from dit.layers import LabelEmbedder, Mlp, TimestepEmbedder, gelu, sincos_position_table
+from dit.layers import LabelEmbedder, Mlp, gelu, sincos_position_table, sinusoids
 
 # Parameters and multiply-accumulates of facebookresearch/DiT's own models.py, 1000 classes, learned sigma:
 # size/patch -> all parameters at 256 px, of them trainable, MACs at 256 px, all at 512 px, MACs at 512 px.
@@ -150,7 +150,7 @@ def test_the_position_table(fresh):
 
 
 def test_the_timestep_sinusoids():
-    embedded = TimestepEmbedder.sinusoids(torch.tensor([0, 1, 500, 999]))
+    embedded = sinusoids(torch.tensor([0, 1, 500, 999]))
     assert embedded.shape == (4, 256) and embedded.dtype == torch.float32
     sums = embedded.double().sum(dim=1).tolist()
     # An angle near 999 is off by up to 3e-5 in float32, and 256 entries are added.

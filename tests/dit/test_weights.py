@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dit import weights
+from dit import tensors, weights
 from dit.config import ModelConfig
 from dit.weights import WeightsError, atomic_write, describe, load, save
 
@@ -81,11 +81,12 @@ def test_describe_reads_no_tensors(path, monkeypatch, model):
         def __exit__(self, *error):
             pass
 
-        def metadata(self):
-            return self.file.metadata()
+        def __getattr__(self, name):
+            assert name in ("metadata", "keys", "get_slice"), f"{name} is called: it may read tensors"
+            return getattr(self.file, name)
 
-    original = weights.safe_open
-    monkeypatch.setattr(weights, "safe_open", HeaderOnly)
+    original = tensors.safe_open
+    monkeypatch.setattr(tensors, "safe_open", HeaderOnly)
     assert describe(path) == (model.config, PROVENANCE)
     assert opened == [path]
 
@@ -156,10 +157,10 @@ def test_garbage_is_named(path):
 
 def test_a_foreign_safetensors_file_is_named(tmp_path):
     save_file({"w": torch.zeros(3)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(WeightsError, match="foreign.safetensors.*dit-lab/1.*found format None"):
+    with pytest.raises(WeightsError, match="foreign.safetensors: expected a DiT.*another architecture"):
         load(tmp_path / "foreign.safetensors")
     save_file({"w": torch.zeros(3)}, tmp_path / "other.safetensors", metadata={"format": "pt"})
-    with pytest.raises(WeightsError, match="other.safetensors.*found format 'pt'"):
+    with pytest.raises(WeightsError, match="other.safetensors: expected a DiT.*another architecture"):
         describe(tmp_path / "other.safetensors")
 
 
@@ -282,14 +283,19 @@ def test_a_path_wins_over_a_name(small_zoo, path):
 
 @pytest.mark.parametrize("use", [weights.locate, describe, load])
 def test_an_unknown_name_lists_the_bundled_ones(use, small_zoo, tmp_path):
-    for source in ("DiT-Q/3", tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(WeightsError, match=f"{source}: no such file.*DiT-N-8, DiT-T-4"):
+    for source in ("DiT-Q/3", tmp_path / "none.safetensors"):
+        with pytest.raises(WeightsError, match=f"{source}: no such file.*DiT-N-8, DiT-T-4, DiT-XL/2-256"):
             use(source)
+
+
+def test_a_folder_of_something_else_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=f"{tmp_path}: expected a diffusers folder"):
+        load(tmp_path)
 
 
 def test_an_empty_zoo_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "ZOO", tmp_path / "nowhere")
-    with pytest.raises(WeightsError, match="bundled are none"):
+    with pytest.raises(WeightsError, match="no model of that name; there are DiT-XL/2-256"):
         load("DiT-T/4")
 
 

@@ -14,7 +14,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from ui.pictures import read_settings
+from dit.pictures import read_settings
 
 GOOD = {
     "model": "small",

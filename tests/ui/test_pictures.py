@@ -10,7 +10,8 @@ import pytest
 from gradio.processing_utils import save_pil_to_cache
 from PIL import Image
 
-from ui.pictures import figure_html, png, read_settings, with_settings
+from dit.pictures import png, read_settings, with_settings
+from ui.pictures import figure_html
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 SETTINGS = {"model": "big", "class": 'a "quoted" <class>', "seed": 3, "steps": 5}

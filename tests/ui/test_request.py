@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import dit
-from ui.ladder import Rung, open_ladder
 from ui.request import parse
+from ui.studio import Rung, open_studio
 
 GOOD = {
     "model": "big",
@@ -23,7 +23,7 @@ GOOD = {
 @pytest.fixture(scope="module")
 def ladder(ladder_files: list[Path]) -> list[Rung]:
     """The two random models, and whatever is bundled."""
-    return open_ladder(ladder_files)
+    return open_studio(ladder_files, limit=9).rungs
 
 
 def test_a_good_wish_becomes_settings(ladder: list[Rung]) -> None:
@@ -35,7 +35,7 @@ def test_a_good_wish_becomes_settings(ladder: list[Rung]) -> None:
 
 
 def test_the_ladder_is_ordered_by_compute(ladder: list[Rung]) -> None:
-    costs = [rung.pipeline.macs_per_pass for rung in ladder]
+    costs = [rung.macs_per_pass for rung in ladder]
     assert costs == sorted(costs) and costs[0] < costs[-1]
 
 
@@ -64,7 +64,7 @@ def test_everything_needed_to_draw_again_is_described(ladder: list[Rung]) -> Non
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"label": 5}, r"class is 5; it must be a whole number from 0 to 4, or one of sphere"),
+        ({"label": 5}, r"class is 5; it must be a whole number from 0 to 4, or a name such as sphere"),
         ({"label": -1}, "from 0 to 4"),
         ({"label": "dodecahedron"}, "dodecahedron"),
         ({"label": 1.5}, "whole number from 0 to 4"),
@@ -91,7 +91,7 @@ def test_everything_needed_to_draw_again_is_described(ladder: list[Rung]) -> Non
         ({"model": "DiT-XXL"}, "small"),
         ({"model": 99}, "position"),
         ({"model": float("nan")}, "model is nan"),
-        ({"label": "x" * 10_000}, r"\.\.\."),
+        ({"label": "x" * 10_000}, "no class is called 'x{60}'; big has classes 0 to 4: sphere"),
     ],
 )
 def test_bad_input_is_named_with_its_limit(ladder: list[Rung], change: dict, said: str) -> None:
@@ -116,15 +116,15 @@ def test_class_names_may_have_capitals(ladder: list[Rung]) -> None:
 
 
 def test_models_of_one_name_are_told_apart(ladder_files: list[Path]) -> None:
-    names = [rung.name for rung in open_ladder([ladder_files[0]] * 3)]
+    names = [rung.name for rung in open_studio([ladder_files[0]] * 3, limit=9).rungs]
     assert {"small", "small (2)", "small (3)"} <= set(names) and len(set(names)) == len(names)
 
 
 def test_a_model_that_cannot_be_drawn_with_is_refused_by_name(tmp_path: Path) -> None:
-    model = dit.build("DiT-N/8", in_channels=4)
+    model = dit.build("DiT-N/8", in_channels=5)
     dit.weights.save(tmp_path / "latent.safetensors", model)
-    with pytest.raises(dit.weights.WeightsError, match="latent.safetensors: this model has 4 channels"):
-        open_ladder([tmp_path / "latent.safetensors"])
+    with pytest.raises(dit.weights.WeightsError, match="latent.safetensors: this model has 5 channels"):
+        open_studio([tmp_path / "latent.safetensors"])
 
 
 def test_expected_seconds_grow_with_the_work(ladder: list[Rung]) -> None:

@@ -6,15 +6,21 @@ from pathlib import Path
 import pytest
 
 from dit.pipeline import Frame, Speed
-from ui.ladder import open_ladder
 from ui.request import Request, parse
+from ui.studio import Studio, open_studio
 from ui.turns import MAX_WAITING, Full, Turns
 
 
 @pytest.fixture(scope="module")
-def request_small(ladder_files: list[Path]) -> Request:
+def studio(ladder_files: list[Path]) -> Studio:
+    """The two random models, and whatever is bundled."""
+    return open_studio(ladder_files, limit=9)
+
+
+@pytest.fixture(scope="module")
+def request_small(studio: Studio) -> Request:
     """Eight steps of the small model."""
-    return parse(open_ladder(ladder_files), "small", 0, 8, 1.0, 0, 1, "ddim")
+    return parse(studio.rungs, "small", 0, 8, 1.0, 0, 1, "ddim")
 
 
 async def collect(turns: Turns, request: Request, session: str, log: list[str]) -> list[Frame]:
@@ -26,9 +32,9 @@ async def collect(turns: Turns, request: Request, session: str, log: list[str]) 
     return frames
 
 
-def test_jobs_run_one_after_the_other_in_order(request_small: Request) -> None:
+def test_jobs_run_one_after_the_other_in_order(studio: Studio, request_small: Request) -> None:
     async def scene() -> None:
-        turns, log = Turns(), []
+        turns, log = Turns(studio), []
         jobs = [asyncio.create_task(collect(turns, request_small, name, log)) for name in "abc"]
         drawn = await asyncio.gather(*jobs)
         assert [len(frames) for frames in drawn] == [8, 8, 8]
@@ -38,9 +44,9 @@ def test_jobs_run_one_after_the_other_in_order(request_small: Request) -> None:
     asyncio.run(scene())
 
 
-def test_waiting_shows_the_seconds_of_those_before(request_small: Request) -> None:
+def test_waiting_shows_the_seconds_of_those_before(studio: Studio, request_small: Request) -> None:
     async def scene() -> None:
-        turns = Turns()
+        turns = Turns(studio)
         first, second = turns.enter("a", 30.0), turns.enter("b", 5.0)
         assert turns.ahead(second) == 1 and turns.wait_before(second) == pytest.approx(30.0)
         assert turns.wait_before(None) == pytest.approx(35.0)
@@ -55,9 +61,9 @@ def test_waiting_shows_the_seconds_of_those_before(request_small: Request) -> No
     asyncio.run(scene())
 
 
-def test_stop_ends_within_one_step_and_only_ones_own(request_small: Request) -> None:
+def test_stop_ends_within_one_step_and_only_ones_own(studio: Studio, request_small: Request) -> None:
     async def scene() -> None:
-        turns = Turns()
+        turns = Turns(studio)
         own = turns.enter("a", 1.0)
         other = asyncio.create_task(collect(turns, request_small, "b", []))
         seen = []
@@ -71,9 +77,9 @@ def test_stop_ends_within_one_step_and_only_ones_own(request_small: Request) -> 
     asyncio.run(scene())
 
 
-def test_stop_while_waiting_leaves_the_line(request_small: Request) -> None:
+def test_stop_while_waiting_leaves_the_line(studio: Studio, request_small: Request) -> None:
     async def scene() -> None:
-        turns = Turns()
+        turns = Turns(studio)
         turns.enter("a", 1.0)
         waiting = asyncio.create_task(collect(turns, request_small, "b", []))
         await asyncio.sleep(0.05)
@@ -84,9 +90,9 @@ def test_stop_while_waiting_leaves_the_line(request_small: Request) -> None:
     asyncio.run(scene())
 
 
-def test_a_cancelled_job_frees_the_device(request_small: Request) -> None:
+def test_a_cancelled_job_frees_the_device(studio: Studio, request_small: Request) -> None:
     async def scene() -> None:
-        turns = Turns()
+        turns = Turns(studio)
         job = asyncio.create_task(collect(turns, request_small, "a", []))
         await asyncio.sleep(0.02)
         job.cancel()
@@ -98,16 +104,16 @@ def test_a_cancelled_job_frees_the_device(request_small: Request) -> None:
     asyncio.run(scene())
 
 
-def test_a_finished_job_corrects_the_expected_seconds(request_small: Request) -> None:
+def test_a_finished_job_corrects_the_expected_seconds(studio: Studio, request_small: Request) -> None:
     rung, settings = request_small.rung, request_small.settings
     rung.speed = Speed(100.0, 100.0)
-    [last] = asyncio.run(collect(Turns(), request_small, "a", []))[-1:]
+    [last] = asyncio.run(collect(Turns(studio), request_small, "a", []))[-1:]
     assert rung.seconds(settings) == pytest.approx(last.seconds)
     assert rung.speed.overhead == pytest.approx(rung.speed.per_picture)
 
 
-def test_a_full_line_says_when_to_come_back(request_small: Request) -> None:
-    turns = Turns()
+def test_a_full_line_says_when_to_come_back(studio: Studio, request_small: Request) -> None:
+    turns = Turns(studio)
     for i in range(MAX_WAITING):
         turns.enter(str(i), 2.0)
     with pytest.raises(Full, match=rf"{MAX_WAITING} jobs are waiting.*about 40 s"):

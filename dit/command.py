@@ -1,4 +1,4 @@
-"""What every command of the trainer does with an error."""
+"""What every command does with an error."""
 
 import sys
 from collections.abc import Callable

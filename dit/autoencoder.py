@@ -1,0 +1,123 @@
+"""Between pictures and latents: diffusers' autoencoders, and nothing at all for models of pixels."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dit.published import AUTOENCODERS, is_repo_id
+from dit.remote import fetch
+from dit.tensors import WeightsError
+
+DEFAULT = "ft-mse"  # what the DiT authors' sample.py decodes with
+PIXELS = "pixels"
+TILE = 32  # latents: side of the tiles of tiled decoding, as large as a picture of 256 x 256
+
+# The SD autoencoder's latents (already scaled) to RGB in [-1, 1], as a linear map: the factors that ComfyUI
+# publishes for SD 1.x (comfy/latent_formats.py), fitted to decoded pictures.
+LATENT_TO_RGB = (
+    (0.3512, 0.2297, 0.3227),
+    (0.3250, 0.4974, 0.2350),
+    (-0.2829, 0.1762, 0.2721),
+    (-0.2120, -0.2616, -0.7177),
+)
+
+
+class Autoencoder:
+    """A frozen autoencoder of pictures. Latents leave and enter it scaled, as the transformer sees them."""
+
+    def __init__(self, source: str, module: torch.nn.Module, tiling: bool = False) -> None:
+        """module: diffusers' AutoencoderKL or AutoencoderTiny.
+
+        tiling: decode large latents in overlapping tiles. Needs less memory; seams may differ slightly.
+
+        Raises:
+            WeightsError: latents that no preview is known for.
+        """
+        config = module.config
+        if config.latent_channels != len(LATENT_TO_RGB):
+            raise WeightsError(
+                f"{source}: expected {len(LATENT_TO_RGB)} latent channels, as in the SD autoencoder, "
+                f"found {config.latent_channels}"
+            )
+        self.source, self.module = source, module.eval().requires_grad_(False)
+        self.tiny = "Tiny" in type(module).__name__
+        self.channels = config.latent_channels
+        self.scale = float(config.scaling_factor)  # 0.18215 for SD's; here alone
+        self.factor = 2 ** (
+            len(config.encoder_block_out_channels if self.tiny else config.block_out_channels) - 1
+        )
+        module.enable_slicing()  # one picture at a time: the same result, and a batch needs no more memory
+        if tiling:
+            module.tile_latent_min_size, module.tile_sample_min_size = TILE, TILE * self.factor
+            module.enable_tiling()
+
+    def to(self, device: torch.device | str) -> "Autoencoder":
+        """Move it to a device."""
+        self.module.to(device)
+        return self
+
+    def encode(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(N, 3, H, W) in [-1, 1] -> (N, C, H / f, W / f), drawn from the posterior and scaled."""
+        encoded = self.module.encode(pixels.to(self.module.dtype))
+        latents = encoded.latents if self.tiny else encoded.latent_dist.sample(generator)
+        return (latents * self.scale).float()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(N, C, h, w), scaled -> (N, 3, f * h, f * w), about [-1, 1]."""
+        return self.module.decode((latents / self.scale).to(self.module.dtype)).sample.float()
+
+    def preview(self, latents: Tensor) -> Tensor:
+        """(N, C, h, w), scaled -> (N, 3, h, w): what the picture will roughly be, at no cost.
+
+        The small autoencoder decodes instead: its pictures are worth the little that they cost.
+        """
+        if self.tiny:
+            return self.decode(latents)
+        return torch.einsum("nchw,cd->ndhw", latents, latents.new_tensor(LATENT_TO_RGB))
+
+
+def load_autoencoder(
+    source: str | Path = DEFAULT,
+    device: torch.device | str = "cpu",
+    *,
+    dtype: torch.dtype = torch.float32,
+    tiling: bool = False,
+) -> Autoencoder:
+    """An autoencoder by name (`published.AUTOENCODERS`), from a diffusers folder or from a Hub repository.
+
+    Raises:
+        WeightsError: no such source, not reachable, or not an autoencoder of pictures.
+    """
+    from diffusers import AutoencoderKL, AutoencoderTiny
+
+    name = str(source)
+    if Path(source).is_dir():
+        folder = Path(source)
+    elif name in AUTOENCODERS:
+        repo_id, revision, inside = AUTOENCODERS[name]
+        folder = fetch(repo_id, revision, inside) / inside
+    elif is_repo_id(name):
+        folder = fetch(name, folder="")
+    else:
+        raise WeightsError(
+            f"{name}: no such folder, and no autoencoder of that name; choose {', '.join(AUTOENCODERS)}, "
+            "or give OWNER/NAME on the Hub"
+        )
+    kinds = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+    try:
+        kind = AutoencoderKL.load_config(folder, local_files_only=True).get("_class_name")
+        if kind not in kinds:
+            raise WeightsError(f"{folder}: expected {' or '.join(kinds)}, found {kind}")
+        module = kinds[kind].from_pretrained(
+            folder,
+            torch_dtype=dtype,
+            local_files_only=True,
+            low_cpu_mem_usage=False,  # that needs accelerate
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{folder}: expected a whole autoencoder of diffusers, found {reason}") from error
+    return Autoencoder(name, module, tiling).to(device)

@@ -1,0 +1,134 @@
+"""One large file from the network: with progress, stoppable at any byte, and continued where it stopped."""
+
+import errno
+import hashlib
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from dit.published import size_of
+from dit.tensors import WeightsError
+
+INCOMPLETE = ".incomplete"  # ending of a file that is on its way
+CHUNK = 1 << 20
+TIMEOUT = 60  # seconds without a byte until a connection is given up
+RETRIES = 5  # of connections that brought nothing
+
+
+class HubError(WeightsError):
+    """Something on the network that cannot be had now; the message says what, why and what to do."""
+
+
+def download(
+    url: str, target: Path, headers: dict[str, str] | None = None, sha256: str | None = None
+) -> Path:
+    """Fetch url to target, going on from an earlier try; the file gets its name when it is whole.
+
+    The Hub's own library starts again from the first byte in each process; three gigabytes deserve better.
+    sha256: of the content, if it is known.
+
+    Raises:
+        HubError: no network, the address answers with an error, the disk is full, or what came is damaged.
+    """
+    partial = target.with_name(target.name + INCOMPLETE)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(target.name + ".lock")):  # a second process waits, and finds it done
+            if target.is_file():
+                return target
+            _fill(url, partial, headers or {})
+            if sha256 and (found := _sha256_of(partial)) != sha256:
+                partial.unlink()
+                raise HubError(
+                    f"{url}: expected content with SHA-256 {sha256[:12]}..., found {found[:12]}...; it "
+                    "was damaged on the way and is removed; run the same command again"
+                )
+            os.replace(partial, target)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            partial.unlink(missing_ok=True)  # nobody is helped by a disk that stays full
+        raise HubError(f"{url}: {disk_trouble(error)}") from error
+    finally:
+        target.with_name(target.name + ".lock").unlink(missing_ok=True)
+    return target
+
+
+def _fill(url: str, partial: Path, headers: dict[str, str]) -> None:
+    """Append to partial until all is there, reconnecting where a connection breaks off."""
+    failures, total, reason = 0, None, ""
+    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc=partial.stem[:24]) as bar:
+        while failures <= RETRIES:
+            done = partial.stat().st_size if partial.exists() else 0
+            try:
+                total = _append(url, partial, headers, done, bar)
+            except urllib.error.HTTPError as error:
+                if error.code == 416 and done:  # more than there is: an earlier file of that name
+                    partial.unlink()
+                    continue
+                if error.code < 500:
+                    raise HubError(
+                        f"{url}: the server answers {error.code} {error.reason}; check name and access"
+                    ) from error
+                reason = f"{error.code} {error.reason}"
+            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                reason = str(getattr(error, "reason", error))
+            now = partial.stat().st_size if partial.exists() else 0
+            if total is not None and now == total:
+                return
+            failures = failures + 1 if now == done else 0
+            reason = reason or "the connection broke off"
+            if failures <= RETRIES:
+                time.sleep(min(0.2 * 2**failures, 3.0))
+    raise HubError(
+        f"{url}: cannot be reached ({reason}); check the network. {size_of(now)} of it have come and are "
+        "kept; the same command goes on from there"
+    )
+
+
+def _append(url: str, partial: Path, headers: dict[str, str], done: int, bar: tqdm) -> int:
+    """One connection's worth of bytes; returns the size of the whole."""
+    asked = urllib.request.Request(url, headers=headers | ({"Range": f"bytes={done}-"} if done else {}))
+    with urllib.request.urlopen(asked, timeout=TIMEOUT) as answer:
+        if answer.status != 206:
+            done = 0  # the server cannot continue: it sends all of it
+        total = done + int(answer.headers["Content-Length"])
+        free = shutil.disk_usage(partial.parent).free
+        if total - done > free:
+            raise OSError(errno.ENOSPC, f"{size_of(total - done)} are to come, {size_of(free)} are free")
+        bar.total = total
+        bar.update(done - bar.n)
+        with partial.open("ab" if done else "wb", buffering=0) as file:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+    return total
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _slow(file)
+        )
+
+
+def _slow(file) -> str:  # Python 3.10
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def disk_trouble(error: OSError) -> str:
+    """What to do about a file that cannot be written."""
+    if error.errno == errno.ENOSPC:
+        detail = f" ({error.strerror})" if "to come" in str(error.strerror) else ""
+        return f"the disk is full{detail}; free some space, or let HF_HOME name a folder on a larger disk"
+    return f"cannot be written: {error}; let HF_HOME name a folder that can be"

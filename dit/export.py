@@ -1,0 +1,172 @@
+"""A model as a diffusers folder, which stock DiTPipeline.from_pretrained opens and samples."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dit.autoencoder import load_autoencoder
+from dit.classes import class_names
+from dit.config import ModelConfig
+from dit.dit import DiT
+from dit.layers import FREQUENCIES, sinusoids
+from dit.layouts import DIFFUSERS_NULL, FORMAT, LABELS, diffusers_copies, diffusers_names
+from dit.weights import WeightsError, atomic_write, write_tensors
+
+RIDGE = 1e-2  # on the refitted timestep weights: with less they grow large and fit no better
+
+
+def check_exportable(config: ModelConfig) -> None:
+    """Raises WeightsError if diffusers' DiTPipeline has no place for such a model; says why."""
+    reasons = []
+    if config.in_channels in (1, 3):
+        reasons.append("it draws pixels, and DiTPipeline decodes latents: train on latents to export")
+    if config.num_classes > DIFFUSERS_NULL:
+        reasons.append(
+            f"it has {config.num_classes} classes, and DiTPipeline's null class is {DIFFUSERS_NULL}"
+        )
+    if config.mlp_ratio != 4:
+        reasons.append(f"its mlp_ratio is {config.mlp_ratio}, and diffusers' is always 4")
+    if reasons:
+        raise WeightsError(f"this model cannot be a diffusers folder: {'; '.join(reasons)}")
+
+
+def export_diffusers(
+    model: DiT, folder: Path, autoencoder: str | None = None, dtype: torch.dtype = torch.float32
+) -> Path:
+    """Write a model of latents as a folder of DiTPipeline: transformer, scheduler, autoencoder, index.
+
+    Config and provenance travel inside the transformer's file, so that `dit.load` knows the model again.
+    autoencoder: as `load_autoencoder` takes it; None: the one that the model came with.
+
+    Raises:
+        WeightsError: diffusers has no place for such a model, the autoencoder cannot be loaded, or the folder
+            holds something else already.
+    """
+    check_exportable(model.config)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "model_index.json").exists():
+        raise WeightsError(f"{folder}: holds other files; give a new folder, or one of an earlier export")
+    decoder = load_autoencoder(autoencoder or model.provenance.get("autoencoder") or "ft-mse")
+    config, state = _as_diffusers_computes(model)
+    tensors = {name: tensor.to(dtype) for name, tensor in _to_diffusers(config, state).items()}
+    own = {"config": config.to_dict(), "provenance": model.provenance}
+    write_tensors(
+        folder / "transformer" / "diffusion_pytorch_model.safetensors", tensors, {"format": "pt", FORMAT: own}
+    )
+    _write(folder / "transformer" / "config.json", transformer_config(config))
+    _write(folder / "scheduler" / "scheduler_config.json", scheduler_config(config))
+    decoder.module.save_pretrained(folder / "vae")
+    names = class_names(model.provenance, config.num_classes)
+    _write(folder / "model_index.json", _index(type(decoder.module).__name__, names))
+    return folder
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    atomic_write(path, lambda temporary: temporary.write_text(json.dumps(values, indent=2) + "\n"))
+
+
+def transformer_config(config: ModelConfig) -> dict[str, Any]:
+    """transformer/config.json of diffusers."""
+    return {
+        "_class_name": "DiTTransformer2DModel",
+        "activation_fn": "gelu-approximate",
+        "attention_bias": True,
+        "attention_head_dim": config.hidden_size // config.num_heads,
+        "dropout": 0.0,
+        "in_channels": config.in_channels,
+        "norm_elementwise_affine": False,
+        "norm_eps": config.mlp_norm_eps,
+        "norm_num_groups": 32,
+        "norm_type": "ada_norm_zero",
+        "num_attention_heads": config.num_heads,
+        "num_embeds_ada_norm": DIFFUSERS_NULL,
+        "num_layers": config.depth,
+        "out_channels": config.out_channels,
+        "patch_size": config.patch_size,
+        "sample_size": config.input_size,
+        "upcast_attention": False,
+    }
+
+
+def scheduler_config(config: ModelConfig) -> dict[str, Any]:
+    """scheduler/scheduler_config.json of diffusers: the DiT paper's noise, walked by DDIM."""
+    return {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": 1000,
+        "beta_schedule": "linear",
+        "beta_start": 1e-4,
+        "beta_end": 2e-2,
+        "clip_sample": False,
+        "prediction_type": "v_prediction" if config.prediction == "v" else "epsilon",
+        "set_alpha_to_one": True,
+        "steps_offset": 0,
+        "timestep_spacing": "leading",
+    }
+
+
+def _index(autoencoder: str, names: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "_class_name": "DiTPipeline",
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "transformer": ["diffusers", "DiTTransformer2DModel"],
+        "vae": ["diffusers", autoencoder],
+        "id2label": {str(y): name for y, name in enumerate(names)},
+    }
+
+
+def _as_diffusers_computes(model: DiT) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """The model's tensors, refitted where diffusers embeds timesteps by other frequencies than ours."""
+    state = {name: tensor.detach().float().cpu() for name, tensor in model.state_dict().items()}
+    config = model.config
+    if config.frequency_shift == 0:
+        from dataclasses import replace
+
+        config = replace(config, frequency_shift=1)
+        for name in [name for name in state if name.endswith("t_embedder.mlp.0.weight")]:
+            bias = name.replace(".weight", ".bias")
+            state[name], state[bias] = refit_timesteps(state[name], state[bias])
+    return config, state
+
+
+def refit_timesteps(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """A first timestep layer for diffusers' frequencies that gives what this one gives for the authors'.
+
+    By least squares over the thousand timesteps, ridge-regularised: diffusers divides the frequencies'
+    exponents by 127 instead of 128, and its config has no field for that. The slow frequencies, on which
+    trained models lean most, are met closely; a few fast ones cannot be.
+    weight: (D, 256), bias: (D,) -> the same shapes.
+    """
+    t = torch.arange(1000)
+    given = torch.cat([sinusoids(t, shift=1).double(), torch.ones(1000, 1, dtype=torch.float64)], dim=1)
+    wanted = sinusoids(t).double() @ weight.double().T + bias.double()
+    ridge = math.sqrt(RIDGE) * torch.eye(2 * FREQUENCIES + 1, dtype=torch.float64)
+    fitted = torch.linalg.lstsq(
+        torch.cat([given, ridge]), torch.cat([wanted, wanted.new_zeros(len(ridge), len(bias))])
+    ).solution
+    return fitted[:-1].T.float().contiguous(), fitted[-1].float()
+
+
+def _to_diffusers(config: ModelConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """diffusers' tensors, its copies of the embedders in every block included."""
+    tensors: dict[str, Tensor] = {}
+    for ours, theirs in diffusers_names(config).items():
+        tensor = _widened(state[ours], config) if ours.endswith(LABELS) else state[ours]
+        for name, part in zip(theirs, tensor.chunk(len(theirs)), strict=True):
+            tensors[name] = part.contiguous()
+    empty = torch.zeros(DIFFUSERS_NULL + 1, config.hidden_size)  # the labels of an unconditional model
+    for copy, original in diffusers_copies(config).items():
+        tensors[copy] = tensors[original].clone() if original in tensors else empty.clone()
+    return tensors
+
+
+def _widened(table: Tensor, config: ModelConfig) -> Tensor:
+    """(K + 1, D) -> (1001, D): the null class at 1000, where DiTPipeline looks, and in all rows between.
+
+    A model without a null class has the mean of its classes there; guidance above 1 means little for it.
+    """
+    classes = table[: config.num_classes]
+    null = table[-1:] if config.has_null_class else classes.mean(dim=0, keepdim=True)
+    return torch.cat([classes, null.expand(DIFFUSERS_NULL + 1 - len(classes), -1)])

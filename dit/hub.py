@@ -1,0 +1,113 @@
+"""`python -m dit.hub`: list, pull and push models."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dit import remote
+from dit.published import AUTOENCODERS, PUBLISHED, published, size_of
+from dit.tensors import WeightsError
+from dit.weights import locate, zoo
+
+
+@dataclass(frozen=True)
+class List:
+    """What there is: bundled models, published ones, autoencoders, and what of it is on this disk."""
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Download a model, or go on with a download that broke off. Ctrl-C stops it; the rest can come later."""
+
+    name: tyro.conf.Positional[str]
+    """a published model (DiT-XL/2-256), an autoencoder (ft-mse), or OWNER/NAME on the Hub"""
+    revision: str | None = None
+    """commit, tag or branch of OWNER/NAME"""
+    authors_file: bool = False
+    """fetch the DiT authors' own checkpoint from their address instead of the Hub's copy"""
+
+
+@dataclass(frozen=True)
+class Push:
+    """Upload a model with a card that says where it comes from. Log in first: hf auth login."""
+
+    source: tyro.conf.Positional[str]
+    """weights file, run folder, or name of a bundled model"""
+    repo_id: tyro.conf.Positional[str]
+    """OWNER/NAME, created if it does not exist"""
+    private: bool = False
+    """keep the repository to yourself"""
+    guidance: float | None = None
+    """guidance scale of the card's grid; the one that the model was evaluated at, else 2"""
+    steps: int = 50
+    """steps of the card's grid"""
+    autoencoder: str | None = None
+    """of a model of latents: name, folder or repository, if it is not the one it came with"""
+
+
+Command = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Pull, tyro.conf.subcommand("pull")]
+    | Annotated[Push, tyro.conf.subcommand("push")]
+)
+
+
+def show_list() -> None:
+    """Print a line a model."""
+    for name, path in zoo().items():
+        print(f"{name:<18} bundled     {size_of(path.stat().st_size)}")
+    for name, model in PUBLISHED.items():
+        here = remote.cached(model.repo_id, model.revision)
+        state = str(here) if here else f"python -m dit.hub pull {name}"
+        print(f"{name:<18} published   {size_of(model.bytes)}, {model.licence}: {state}")
+    for name, (repo_id, revision, folder) in AUTOENCODERS.items():
+        here = remote.cached(repo_id, revision, folder)
+        print(f"{name:<18} autoencoder {here or f'python -m dit.hub pull {name}'}")
+
+
+def pull(command: Pull) -> Path:
+    """Download what a name means; returns its file or folder.
+
+    Raises:
+        WeightsError: no such model, or it cannot be had now.
+    """
+    if name := published(command.name):
+        model = PUBLISHED[name]
+        print(f"{name}: {size_of(model.bytes)}. Licence {model.licence}: {model.terms}.", flush=True)
+        if command.authors_file:
+            return remote.fetch_authors_file(name)
+        return remote.fetch(model.repo_id, command.revision or model.revision)
+    if command.authors_file:
+        raise WeightsError(f"{command.name}: only {', '.join(PUBLISHED)} have an authors' file")
+    if command.name in AUTOENCODERS:
+        repo_id, revision, folder = AUTOENCODERS[command.name]
+        return remote.fetch(repo_id, command.revision or revision, folder)
+    return locate(command.name, command.revision)
+
+
+def main(command: Command) -> int:
+    """Run a command; returns its exit status."""
+    try:
+        if isinstance(command, List):
+            show_list()
+        elif isinstance(command, Pull):
+            print(pull(command))
+        else:
+            from dit.publish import publish
+
+            print(publish(command.source, command.repo_id, command.private, command.steps, command.guidance,
+                          command.autoencoder))  # fmt: skip
+    except WeightsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what has come is kept, and the same command goes on from it", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Command, description=__doc__)))

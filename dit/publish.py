@@ -1,0 +1,196 @@
+"""A model on its way to the Hub: weights, a diffusers folder where there can be one, and a card."""
+
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from dit.classes import class_names, titles
+from dit.dit import DiT
+from dit.export import check_exportable, export_diffusers
+from dit.flops import macs
+from dit.pictures import contact_sheet, png
+from dit.pipeline import Pipeline, SampleSettings, usual_guidance
+from dit.published import PUBLISHED, is_repo_id, published
+from dit.remote import explained
+from dit.weights import WeightsError, locate, save
+
+SHOWN_CLASSES, SHOWN_SEEDS = 10, 6  # of the card's grid: rows, columns
+DEFAULT_LICENCE = "apache-2.0"
+PROJECT = "DiT Lab"
+
+
+def publish(
+    source: str,
+    repo_id: str,
+    private: bool = False,
+    steps: int = 50,
+    guidance: float | None = None,
+    autoencoder: str | None = None,
+) -> str:
+    """Upload a model to OWNER/NAME; returns its address there.
+
+    What goes: weights.safetensors, which `dit.load` takes; for a model of latents a diffusers pipeline beside
+    it; README.md, the card; samples.png, drawn now. All in one commit: a failure changes nothing.
+    source: weights file, run folder, bundled name.
+
+    Raises:
+        WeightsError: no such model, a published one (not ours to upload), or the Hub does not take it.
+    """
+    if not is_repo_id(repo_id):
+        raise WeightsError(f"{repo_id}: expected OWNER/NAME of a repository on the Hub")
+    if name := published(source):
+        raise WeightsError(
+            f"{name}: published already, under {PUBLISHED[name].licence}; push models of your own"
+        )
+    from huggingface_hub import HfApi
+
+    with explained(repo_id, None):
+        api = HfApi()
+        owner = api.whoami()["name"]  # before the work: without a login all of it would be in vain
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            prepare(source, folder, repo_id, steps, guidance, autoencoder)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id, folder_path=folder, commit_message=f"{Path(source).stem}, by {owner}"
+            )
+    return str(commit.commit_url if hasattr(commit, "commit_url") else commit)
+
+
+def prepare(
+    source: str,
+    folder: Path,
+    repo_id: str,
+    steps: int = 50,
+    guidance: float | None = None,
+    autoencoder: str | None = None,
+) -> None:
+    """Write all that will be uploaded into a folder. Raises WeightsError where the model cannot be loaded."""
+    pipeline = Pipeline.load(locate(source), autoencoder=autoencoder)
+    model = pipeline.model
+    scale = usual_guidance(model) if guidance is None else guidance
+    save(folder / "weights.safetensors", model, portable(model.provenance))
+    exported = True
+    try:
+        check_exportable(model.config)
+    except WeightsError as error:
+        exported = False
+        if pipeline.autoencoder:
+            warnings.warn(f"without a diffusers folder: {error}", stacklevel=2)
+    if exported:
+        export_diffusers(model, folder, autoencoder)
+    (folder / "samples.png").write_bytes(grid(pipeline, steps, scale))
+    (folder / "README.md").write_text(card(model, repo_id, steps, scale, exported))
+
+
+def portable(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Provenance without what only this machine knows: a folder of an autoencoder."""
+    local = Path(str(provenance.get("autoencoder", ""))).is_absolute()
+    return {key: value for key, value in provenance.items() if not (local and key == "autoencoder")}
+
+
+def grid(pipeline: Pipeline, steps: int, scale: float) -> bytes:
+    """Samples as a PNG with their settings inside: one row a class, the same seeds in each."""
+    config = pipeline.model.config
+    rows = min(config.num_classes, SHOWN_CLASSES) or 1
+    settings = SampleSettings(
+        classes=[y for y in range(rows) for _ in range(SHOWN_SEEDS)],
+        seeds=list(range(SHOWN_SEEDS)) * rows,
+        steps=steps,
+        guidance_scale=scale,
+    )
+    pictures = pipeline.generate(settings).x0
+    sheet = contact_sheet(
+        pictures.reshape(rows, SHOWN_SEEDS, *pictures.shape[1:]), scale=max(1, 64 // pictures.shape[1])
+    )
+    return png(sheet, {"pictures": [settings.describe(i) for i in range(len(settings.seeds))]})
+
+
+def card(model: DiT, repo_id: str, steps: int, scale: float, exported: bool) -> str:
+    """README.md of the repository, from the model's provenance alone: nothing in it is typed by hand."""
+    config, said = model.config, model.provenance
+    count = sum(parameter.numel() for parameter in model.parameters())
+    names = titles(class_names(said, config.num_classes))
+    front = {
+        "license": str(said.get("licence", DEFAULT_LICENCE)).lower(),
+        "library_name": "diffusers" if exported else "pytorch",
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": ["diffusion", "dit", "class-conditional" if config.num_classes else "unconditional"],
+    }
+    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", ""]
+    lines += [
+        f"# {said.get('name', repo_id.split('/')[1])}",
+        "",
+        f"A diffusion transformer (DiT, [2212.09748](https://arxiv.org/abs/2212.09748)) trained with "
+        f"{PROJECT}: {count / 1e6:,.2f} M parameters, {macs(config) / 1e9:,.3f} GMACs a forward pass, "
+        + (f"{len(names)} classes." if names else "unconditional."),
+        "",
+        "![Samples, one row a class](samples.png)",
+        "",
+        f"Drawn with {steps} DDIM steps, guidance scale {scale:g}, seeds 0 to {SHOWN_SEEDS - 1} in each row"
+        + (f": {', '.join(names[:SHOWN_CLASSES])}." if names else "."),
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import dit",
+        "",
+        f'pipeline = dit.Pipeline.load("{repo_id}")',
+        f"settings = dit.SampleSettings(classes=[0], seeds=[0], steps={steps}, guidance_scale={scale:g})",
+        "pictures = pipeline.generate(settings).x0",
+        "```",
+        "",
+    ]
+    if exported:
+        null = f", guidance_scale={scale:g}" if config.has_null_class else ", guidance_scale=1"
+        lines += [
+            "```python",
+            "from diffusers import DiTPipeline",
+            "",
+            f'images = DiTPipeline.from_pretrained("{repo_id}")(class_labels=[0]{null}).images',
+            "```",
+            "",
+            "diffusers computes the timestep embedding by slightly other frequencies than DiT's authors. The "
+            "first timestep layer in `transformer/` was refitted to them, so its pictures nearly equal those "
+            "of `weights.safetensors`."
+            if config.frequency_shift == 0
+            else "",
+            "",
+        ]
+    lines += ["## Results", "", *_results(said.get("results", {})), "", "## Recipe", ""]
+    facts = {
+        "dataset": said.get("dataset"),
+        "images seen": said.get("images_seen"),
+        "hardware": said.get("hardware"),
+        "commit": said.get("commit"),
+        **(said.get("recipe") or {}),
+        "changes on the way": said.get("changes") or None,
+    }
+    lines += ["| | |", "|---|---|", *(f"| {k} | {_cell(v)} |" for k, v in facts.items() if v is not None)]
+    lines += ["", "## Architecture", "", "| | |", "|---|---|"]
+    lines += [f"| {key} | {_cell(value)} |" for key, value in config.to_dict().items()]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _results(results: dict[str, Any]) -> list[str]:
+    if "accuracy" not in results:
+        return ["Not evaluated."]
+    accuracy = results["accuracy"]
+    lines = [
+        f"Accuracy {accuracy['overall']:.1%}: the share of {results.get('pictures_per_class', '?')} "
+        f"pictures a class that a small classifier recognises as the class asked for; {results['steps']} "
+        f"{results['sampler']} steps, guidance scale {results['guidance_scale']:g}, "
+        f"first seed {results.get('seed', '?')}.",
+        "",
+        f"| {' | '.join(accuracy['per_class'])} |",
+        "|---" * len(accuracy["per_class"]) + "|",
+        f"| {' | '.join(f'{share:.1%}' for share in accuracy['per_class'].values())} |",
+    ]
+    return lines

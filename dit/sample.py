@@ -1,0 +1,132 @@
+"""`python -m dit.sample`: pictures from any model, as one PNG with every setting inside."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from dit.classes import class_names, find_class
+from dit.command import exit_status
+from dit.pictures import png, sheet_of
+from dit.pipeline import Pipeline, SampleSettings, find_device, usual_guidance
+from dit.weights import atomic_write
+
+# What the DiT authors' sample.py draws: golden retriever, otter, lesser panda, geyser, macaw, valley, ...
+# (its order; balloon and arctic fox come last)
+SHOWN = (207, 360, 387, 974, 88, 979, 417, 279)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw one picture a class and save them side by side."""
+
+    model: str
+    """bundled or published name (DiT-XL/2-256), weights file, diffusers folder, or OWNER/NAME on the Hub"""
+    out: Path
+    """the PNG to write"""
+    classes: str | None = None
+    """numbers or names with commas between: 207,360 or goldfish,otter; default: the DiT authors' eight"""
+    steps: int = 50
+    """network calls, 1 to 1000"""
+    guidance: float | None = None
+    """guidance scale; default: the one that the model was evaluated at, else 4"""
+    seed: int = 0
+    """of the first picture; the next have the next ones"""
+    sampler: str = "ddim"
+    """ddim, dpm-solver++ or ddpm"""
+    spacing: Literal["even", "leading"] = "even"
+    """of the timesteps: even, as the DiT authors, or leading, as diffusers"""
+    guided_channels: int | None = None
+    """how many channels are guided: 3 as the DiT authors, default all"""
+    autoencoder: str | None = None
+    """decodes latents: ft-mse, ft-ema, original, taesd, a folder or OWNER/NAME; default: the model's own"""
+    tiling: bool = False
+    """decode in tiles: 512 x 512 on little memory"""
+    columns: int = 4
+    """pictures in a row"""
+    device: str = "auto"
+    """auto (a CUDA GPU if there is one, then Apple's, else the CPU), cpu, cuda, ..."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """of the weights; half precision takes half the memory"""
+
+
+def draw(command: Sample) -> Path:
+    """Load, draw with a progress bar, and write the PNG; returns its path.
+
+    Raises:
+        ValueError: a setting that is out of range, or that this model cannot serve.
+        WeightsError: no such model, or it cannot be loaded.
+    """
+    out = command.out
+    if out.suffix.lower() != ".png" or out.is_dir() or not out.parent.is_dir():
+        raise ValueError(
+            f"out is {out}; it must be a .png in a folder that exists"
+        )  # now, not after the work
+    if command.columns < 1:
+        raise ValueError(f"columns is {command.columns}; it must be at least 1")
+    pipeline = Pipeline.load(
+        command.model,
+        find_device(command.device),
+        dtype=DTYPES[command.dtype],
+        autoencoder=command.autoencoder,
+        tiling=command.tiling,
+    )
+    config, provenance = pipeline.model.config, pipeline.model.provenance
+    names = class_names(provenance, config.num_classes)
+    labels = parse_classes(command.classes, names)
+    settings = SampleSettings(
+        classes=labels,
+        seeds=range(command.seed, command.seed + len(labels)),
+        steps=command.steps,
+        guidance_scale=usual_guidance(pipeline.model) if command.guidance is None else command.guidance,
+        sampler=command.sampler,
+        spacing=command.spacing,
+        guided_channels=command.guided_channels,
+    )
+    for frame in tqdm(pipeline.stream(settings), total=settings.steps, desc=command.model, unit="step"):
+        last = frame
+    described = [
+        {
+            "model": command.model,
+            "class": names[y] if names else None,
+            **settings.describe(i),
+            "source": provenance.get("source"),
+            "commit": provenance.get("commit"),
+        }
+        for i, y in enumerate(labels)
+    ]
+    image = sheet_of(list(last.x0), min(command.columns, len(labels)))
+    written = png(image, {"pictures": described, "columns": min(command.columns, len(labels))})
+    atomic_write(out, lambda temporary: temporary.write_bytes(written))
+    return out
+
+
+def parse_classes(text: str | None, names: tuple[str, ...]) -> list[int]:
+    """Labels from numbers or names with commas between. None: what shows a model off.
+
+    Raises:
+        ValueError: no such class, or several of that name.
+    """
+    if not names:
+        return [0] * (len(text.split(",")) if text else 4)
+    if text is None:
+        return list(SHOWN) if len(names) == 1000 else list(range(min(len(names), 16)))
+    labels = []
+    for word in text.split(","):
+        if word.strip().lstrip("-").isdigit():
+            if not 0 <= int(word) < len(names):
+                raise ValueError(f"class is {int(word)}; this model has classes 0 to {len(names) - 1}")
+            labels.append(int(word))
+        else:
+            labels.append(find_class(names, word))
+    return labels
+
+
+if __name__ == "__main__":
+    wish = tyro.cli(Sample, description=Sample.__doc__)
+    sys.exit(exit_status(lambda: print(draw(wish)), "stopped; nothing was written"))

@@ -1,0 +1,238 @@
+"""The Models tab: what is loaded and can be, sizes, licences, memory; download with progress, and unload."""
+
+import asyncio
+import atexit
+import html
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import gradio as gr
+
+from dit import remote
+from dit.published import size_of
+from ui import costs
+from ui.explore import Refresh
+from ui.studio import Rung, Studio
+from ui.turns import Full, Turns
+
+CSS = """
+.dl-models { overflow-x: auto; }
+.dl-models table { width: 100%; border-collapse: collapse; font-size: 13px; }
+.dl-models th, .dl-models td { text-align: left; vertical-align: top; padding: 6px 10px;
+  border-bottom: 1px solid var(--border-color-primary); }
+.dl-models td.dl-number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.dl-models tr.dl-missing { opacity: .6; }
+.dl-models code { overflow-wrap: anywhere; }
+.dl-progress { height: 10px; border-radius: 5px; background: var(--background-fill-secondary);
+  overflow: hidden; border: 1px solid var(--border-color-primary); }
+.dl-progress div { height: 100%; background: var(--color-accent); }
+"""
+ABOUT = """Each model's cost is counted in GMACs, 10⁹ multiply-accumulates of one forward pass of one picture:
+what the DiT paper prints as "Gflops". Parameters count everything in the weights file, the fixed position
+table too. Accuracy is that of a small classifier on generated pictures; FID values are quoted from the
+paper, not measured here."""
+
+
+@dataclass(eq=False)
+class Download:
+    """One model on its way, in a process of its own, so that it can be stopped at any byte."""
+
+    rung: Rung
+    session: str  # of the visitor who may cancel it
+    process: asyncio.subprocess.Process
+    log: IO[str]
+    began: float = field(default_factory=time.monotonic)
+    before: int = 0  # bytes that an earlier download has brought
+    cancelled: bool = False
+
+    @classmethod
+    async def start(cls, rung: Rung, session: str) -> "Download":
+        """Begin, or go on from where an earlier one stopped."""
+        log = tempfile.TemporaryFile("w+")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "dit.hub", "pull", rung.name,
+            stdout=asyncio.subprocess.DEVNULL, stderr=log, cwd=_project(),
+        )  # fmt: skip
+        atexit.register(lambda: process.returncode is None and process.kill())
+        return cls(rung, session, process, log, before=remote.arrived(rung.published.repo_id))
+
+    def cancel(self) -> None:
+        """Stop at once; what has come is kept."""
+        self.cancelled = True
+        self.process.terminate()
+
+    def progress_html(self) -> str:
+        """A bar, bytes, pace and the expected wait."""
+        total, done = self.rung.published.bytes, remote.arrived(self.rung.published.repo_id)
+        pace = (done - self.before) / max(time.monotonic() - self.began, 1e-3)
+        left = f", about {costs.duration((total - done) / pace)} left" if pace > 0 and done < total else ""
+        share = min(100.0, 100 * done / total)
+        return (
+            f'<div class="dl-progress" role="progressbar" aria-valuenow="{share:.0f}" aria-valuemin="0" '
+            f'aria-valuemax="100"><div style="width: {share:.1f}%"></div></div>'
+            f"<p>{html.escape(self.rung.name)}: {size_of(done)} of {size_of(total)}, "
+            f"{size_of(pace)}/s{left}</p>"
+        )
+
+    def outcome(self) -> str:
+        """What came of it, once the process has ended."""
+        if self.process.returncode == 0:
+            return f"{self.rung.name} is here. Choose it in Explore."
+        if self.cancelled:
+            return "Cancelled. What has come is kept; Download goes on from it."
+        self.log.seek(0)
+        lines = [line for line in self.log.read().splitlines() if line.startswith("error: ")]
+        return lines[-1] if lines else f"The download ended with exit status {self.process.returncode}."
+
+
+def _project() -> str:
+    from pathlib import Path
+
+    return str(Path(remote.__file__).resolve().parent.parent)
+
+
+def table_html(studio: Studio) -> str:
+    """All models: size, cost, licence, where they are, memory, and results."""
+    rows = []
+    for rung in studio.rungs:
+        reason, model = studio.missing(rung), rung.published
+        if rung.pipeline:
+            state = f"in memory, {size_of(rung.bytes)}"
+        elif reason:
+            text, _, command = reason.partition("python -m ")
+            state = html.escape(text) + (f"<code>python -m {html.escape(command)}</code>" if command else "")
+        else:
+            state = "on this machine; read into memory when drawn with"
+        cells = (
+            ("", html.escape(rung.name)),
+            ("dl-number", f"{rung.side} × {rung.side}"),
+            ("dl-number", f"{rung.parameters / 1e6:,.4g} M"),
+            ("dl-number", costs.gmacs(rung.macs_per_pass)),
+            ("", html.escape(model.licence if model else str(rung.provenance.get("licence", "Apache-2.0")))),
+            ("", state),
+            ("", html.escape(results_of(rung))),
+        )
+        kind = ' class="dl-missing"' if reason else ""
+        tds = "".join(
+            f'<td class="{name}">{value}</td>' if name else f"<td>{value}</td>" for name, value in cells
+        )
+        rows.append(f"<tr{kind}>{tds}</tr>")
+    heads = ("Model", "Picture", "Parameters", "GMACs a pass", "Licence", "Where", "Results")
+    titles = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    total = sum(rung.bytes for rung in studio.rungs)
+    count = costs.count_of("model", len(studio.resident))
+    return (
+        f'<div class="dl-models"><table><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div><p>In memory: {count}, {size_of(total)}; "
+        f"at most {studio.limit} at a time, the least recently used goes.</p>"
+    )
+
+
+def results_of(rung: Rung) -> str:
+    """What is known of a model's quality, with the settings that it was measured with."""
+    if rung.published:
+        return rung.published.results
+    results: dict[str, Any] = rung.provenance.get("results", {})
+    if "accuracy" not in results:
+        return "not evaluated"
+    return (
+        f"accuracy {results['accuracy']['overall']:.1%} of {results.get('pictures_per_class', '?')} pictures "
+        f"a class: {results['steps']} {results['sampler']} steps, guidance {results['guidance_scale']:g}"
+    )
+
+
+def terms_of(rung: Rung) -> str:
+    """What a visitor must know before downloading."""
+    model = rung.published
+    return (
+        f"**{rung.name}**: {size_of(model.bytes)} from `{model.repo_id}` at `{model.revision[:7]}`. "
+        f"**Licence {model.licence}**: {model.terms}."
+    )
+
+
+def build(studio: Studio, turns: Turns, tab: gr.Tab, refresh: Refresh) -> None:
+    """Lay out the tab and wire it. refresh: see `explore.build`."""
+    published = [rung for rung in studio.rungs if rung.published]
+    table = gr.HTML(table_html(studio), elem_id="models")
+    with gr.Row(equal_height=True):
+        with gr.Column(scale=2, min_width=280):
+            choice = gr.Radio(
+                [rung.name for rung in published], value=published[0].name, label="Published weights",
+                elem_id="download-name",
+            )  # fmt: skip
+            terms = gr.Markdown(terms_of(published[0]), elem_id="terms")
+        with gr.Column(scale=1, min_width=200):
+            download = gr.Button("Download", variant="primary", elem_id="download")
+            cancel = gr.Button(
+                "Cancel download", variant="stop", interactive=False, elem_id="cancel-download"
+            )
+            unload = gr.Button("Free memory", elem_id="unload")
+    progress = gr.HTML(elem_id="progress")
+    gr.Markdown(ABOUT)
+    under_way: dict[str, Download] = {}
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+    def named(name: str) -> Rung:
+        return next((rung for rung in published if rung.name == name), published[0])
+
+    async def on_download(name: str, session: gr.Request) -> AsyncIterator[dict]:
+        rung = named(name)
+        if remote.cached(rung.published.repo_id, rung.published.revision):
+            yield {progress: f"<p>{html.escape(rung.name)} is here already.</p>"}
+            return
+        if rung.name not in under_way:
+            under_way[rung.name] = await Download.start(rung, session.session_hash)
+        job = under_way[rung.name]
+        own = job.session == session.session_hash
+        while job.process.returncode is None:
+            yield {
+                progress: job.progress_html(),
+                download: gr.update(interactive=False),
+                cancel: gr.update(interactive=own),
+            }
+            try:
+                await asyncio.wait_for(asyncio.shield(job.process.wait()), 0.5)
+            except asyncio.TimeoutError:
+                continue
+        under_way.pop(rung.name, None)
+        yield {
+            progress: f"<p>{html.escape(job.outcome())}</p>",
+            download: gr.update(interactive=True),
+            cancel: gr.update(interactive=False),
+            table: table_html(studio),
+        }
+
+    async def on_cancel(session: gr.Request) -> None:
+        for job in list(under_way.values()):
+            if job.session == session.session_hash and job.process.returncode is None:
+                job.cancel()
+
+    async def on_unload() -> tuple[str, str]:
+        try:
+            for rung in list(studio.resident):
+                await turns.unload(rung)
+        except Full as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return table_html(studio), "<p>All memory is free; models are read again when drawn with.</p>"
+
+    def on_open() -> str:
+        studio.ask_hub()
+        return table_html(studio)
+
+    choice.change(lambda name: terms_of(named(name)), choice, terms, **quick)
+    refresh(tab.select(on_open, None, table, **quick))
+    job = download.click(
+        on_download,
+        choice,
+        [progress, download, cancel, table],
+        concurrency_limit=None,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    refresh(job)
+    cancel.click(on_cancel, None, None, **quick)
+    refresh(unload.click(on_unload, None, [table, progress], **quick))

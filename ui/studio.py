@@ -1,0 +1,228 @@
+"""The models on offer, ordered by compute: what each is, whether it can be had, and who is in memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from dit import remote, weights
+from dit.autoencoder import DEFAULT
+from dit.classes import class_names, titles
+from dit.config import ModelConfig
+from dit.dit import DiT
+from dit.flops import macs
+from dit.pipeline import Frame, Pipeline, SampleSettings, Speed, measure_speed, passes, usual_guidance
+from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, size_of
+
+TIMED = 5e9  # MACs a pass up to which a model is loaded and timed at the start; larger ones are estimated
+GUESSED_RATE = 5e10  # MACs a second of a machine on which nothing has been timed
+LATENT_FACTOR = 8  # of the SD autoencoder: sides of a picture to sides of its latent
+
+
+@dataclass(eq=False)
+class Rung:
+    """One model of the ladder, in memory or not."""
+
+    name: str
+    source: str | Path  # as `dit.load` takes it
+    outline: DiT  # on the meta device: config, provenance and shapes, no weights
+    classes: tuple[str, ...]  # names of its classes, in label order
+    speed: Speed
+    published: Published | None = None
+    pipeline: Pipeline | None = None  # while it is in memory
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's config."""
+        return self.outline.config
+
+    @property
+    def provenance(self) -> dict:
+        """Where the weights come from."""
+        return self.outline.provenance
+
+    @property
+    def macs_per_pass(self) -> int:
+        """Of one picture."""
+        return macs(self.config)
+
+    @property
+    def parameters(self) -> int:
+        """All of them, the fixed position table included, as the paper's files count."""
+        return sum(parameter.numel() for parameter in self.outline.parameters())
+
+    @property
+    def latent(self) -> bool:
+        """Whether it draws latents, which an autoencoder decodes."""
+        return self.config.in_channels not in (1, 3)
+
+    @property
+    def side(self) -> int:
+        """Of its pictures, in pixels."""
+        return self.config.input_size * (LATENT_FACTOR if self.latent else 1)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """Short names of its classes."""
+        return titles(self.classes)
+
+    @property
+    def guidance_scale(self) -> float:
+        """Where the page's slider starts."""
+        return usual_guidance(self.outline)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that its weights and its autoencoder's take now; 0 if it is not in memory."""
+        if self.pipeline is None:
+            return 0
+        modules = [self.pipeline.model]
+        modules += [self.pipeline.autoencoder.module] if self.pipeline.autoencoder else []
+        return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+
+    def passes(self, settings: SampleSettings) -> int:
+        """Forward passes of one picture. Raises ValueError for what this model cannot serve."""
+        return passes(self.outline, settings)
+
+    def seconds(self, settings: SampleSettings) -> float:
+        """Expected seconds on this machine for these settings."""
+        return self.speed.seconds(self.passes(settings), len(settings.seeds), settings.steps)
+
+    def correct_speed(self, settings: SampleSettings, seconds: float) -> None:
+        """Correct the expectation by a finished job: the timing at start may have met a busy machine."""
+        ratio = seconds / self.seconds(settings)
+        self.speed = Speed(self.speed.overhead * ratio, self.speed.per_picture * ratio)
+
+
+@dataclass(eq=False)
+class Studio:
+    """All models of the page over one device, at most `limit` of them in memory at a time."""
+
+    rungs: list[Rung]  # by compute, cheapest first
+    device: torch.device
+    limit: int
+    autoencoder: str | None = None  # overrides the models' own
+    tiling: bool = False
+    reachable: bool | None = None  # whether the Hub answered when last asked; None: not asked yet
+    resident: list[Rung] = field(default_factory=list)  # least recently used first
+
+    @property
+    def first(self) -> Rung:
+        """What the page opens on: the largest model in memory, else one that can be drawn with."""
+        ready = [rung for rung in self.rungs if rung.pipeline] or [
+            rung for rung in self.rungs if not self.missing(rung)
+        ]
+        return (ready or self.rungs)[-1]
+
+    def missing(self, rung: Rung) -> str | None:
+        """Why a model cannot be drawn with now, and the one command that helps; None if it can."""
+        if rung.pipeline:
+            return None
+        model = rung.published
+        if model and not remote.cached(model.repo_id, model.revision):
+            return self._not_here(f"{rung.name} is", rung.name, size_of(model.bytes))
+        if rung.latent:
+            wanted = self.autoencoder or rung.provenance.get("autoencoder") or DEFAULT
+            if model and not self.autoencoder or Path(wanted).is_dir():
+                return None
+            repo_id, revision, folder = AUTOENCODERS.get(wanted, (wanted, None, ""))
+            if is_repo_id(repo_id) and not remote.cached(repo_id, revision, folder):
+                return self._not_here(f"{rung.name} needs the autoencoder {wanted}, which is", wanted, "")
+        return None
+
+    def _not_here(self, what: str, name: str, size: str) -> str:
+        if remote.is_offline():
+            reason = "HF_HUB_OFFLINE is set. Where there is a network"
+        elif self.reachable is False:
+            reason = "the Hub cannot be reached from here. Where it can"
+        else:
+            return f"{what} not on this machine yet. Models tab, or: python -m dit.hub pull {name}" + (
+                f" ({size})" if size else ""
+            )
+        return f"{what} not on this machine, and {reason}: python -m dit.hub pull {name}"
+
+    def ask_hub(self) -> None:
+        """Note whether the Hub answers, if anything is missing. Takes up to 3 s: for a thread."""
+        if any(self.missing(rung) for rung in self.rungs):
+            self.reachable = remote.is_reachable()
+
+    def pipeline(self, rung: Rung) -> Pipeline:
+        """The model, in memory; the least recently used goes where there are too many. Device thread only.
+
+        Raises:
+            WeightsError: it cannot be loaded.
+        """
+        if rung.pipeline is None:
+            while len(self.resident) >= self.limit:
+                self.unload(self.resident[0])  # before, not after: both at once might not fit
+            rung.pipeline = Pipeline.load(
+                rung.source, self.device, autoencoder=self.autoencoder, tiling=self.tiling
+            )
+        else:
+            self.resident.remove(rung)
+        self.resident.append(rung)
+        return rung.pipeline
+
+    def unload(self, rung: Rung) -> None:
+        """Give a model's memory back. Device thread only, so that no job is running on it."""
+        if rung in self.resident:
+            self.resident.remove(rung)
+        rung.pipeline = None
+
+    def stream(self, rung: Rung, settings: SampleSettings) -> Iterator[Frame]:
+        """Load if need be, then the frames of a job. Device thread only."""
+        yield from self.pipeline(rung).stream(settings)
+
+
+def unused(name: str, rungs: Sequence[Rung]) -> str:
+    """The name, with a number behind if another model has it: the page and the API tell models by name."""
+    taken, number = {rung.name for rung in rungs}, 2
+    if name not in taken:
+        return name
+    while f"{name} ({number})" in taken:
+        number += 1
+    return f"{name} ({number})"
+
+
+def open_studio(
+    extra: Sequence[Path | str] = (),
+    device: torch.device | str = "cpu",
+    limit: int = 3,
+    autoencoder: str | None = None,
+    tiling: bool = False,
+) -> Studio:
+    """The bundled models, the published ones, and any further sources. Small ones are loaded and timed.
+
+    Raises:
+        WeightsError: a source cannot be used.
+        ValueError: limit is below 1.
+    """
+    if limit < 1:
+        raise ValueError(f"max_resident is {limit}; it must be at least 1")
+    rungs: list[Rung] = []
+    for source in [*weights.zoo().values(), *extra]:
+        outline = weights.outline(source)
+        if outline.config.in_channels not in (1, 3, 4):
+            raise weights.WeightsError(
+                f"{source}: this model has {outline.config.in_channels} channels; 1 (grey) and 3 (RGB) are "
+                "pictures, 4 are the SD autoencoder's latents"
+            )
+        names = class_names(outline.provenance, outline.config.num_classes)
+        name = unused(str(outline.provenance.get("name") or Path(source).stem), rungs)
+        rungs.append(Rung(name, source, outline, names, Speed(0.0, 0.0)))
+    rungs += [_published_rung(model) for model in PUBLISHED.values()]
+    rungs.sort(key=lambda rung: rung.macs_per_pass)
+    studio = Studio(rungs, torch.device(device), limit, autoencoder, tiling)
+    for rung in [rung for rung in rungs if rung.macs_per_pass < TIMED and not rung.latent]:
+        rung.speed = measure_speed(studio.pipeline(rung))
+    rates = [rung.macs_per_pass / rung.speed.per_picture for rung in rungs if rung.speed.per_picture]
+    for rung in [rung for rung in rungs if not rung.speed.per_picture]:
+        rung.speed = Speed(0.0, rung.macs_per_pass / max(rates, default=GUESSED_RATE))
+    return studio
+
+
+def _published_rung(model: Published) -> Rung:
+    outline = weights.published_outline(model)
+    names = class_names(outline.provenance, outline.config.num_classes)
+    return Rung(model.name, model.name, outline, names, Speed(0.0, 0.0), model)
