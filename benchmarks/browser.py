@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -27,8 +27,10 @@ FLAGS = (
 
 
 @contextlib.contextmanager
-def serve(arguments: Sequence[str], log: Path) -> Iterator[str]:
+def serve(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """`python app.py` on a free port: its address, once it serves its page. It ends with the block.
+
+    environment: added to this process's own; by default the Hub is not asked.
 
     Raises:
         RuntimeError: the app ended before, or serves nothing in START_SECONDS; the message is its log.
@@ -36,12 +38,12 @@ def serve(arguments: Sequence[str], log: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+    own = {"GRADIO_SERVER_PORT": str(port)} | dict(environment or {"HF_HUB_OFFLINE": "1"})
     with log.open("w") as output:
         app = subprocess.Popen(
             [sys.executable, "app.py", *arguments],
             cwd=REPOSITORY,
-            env=environment,
+            env=os.environ | own,
             stdout=output,
             stderr=output,
         )

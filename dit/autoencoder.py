@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dit.published import AUTOENCODERS, is_repo_id
-from dit.remote import fetch
+from dit.remote import WEIGHTS, fetch
 from dit.tensors import WeightsError
 
 DEFAULT = "ft-mse"  # what the DiT authors' sample.py decodes with
@@ -47,8 +47,9 @@ class Autoencoder:
         self.factor = 2 ** (
             len(config.encoder_block_out_channels if self.tiny else config.block_out_channels) - 1
         )
-        module.enable_slicing()  # one picture at a time: the same result, and a batch needs no more memory
-        if tiling:
+        if not self.tiny:
+            module.enable_slicing()  # one picture at a time: the same result, a batch needs no more memory
+        if tiling and not self.tiny:  # whose activations are small
             module.tile_latent_min_size, module.tile_sample_min_size = TILE, TILE * self.factor
             module.enable_tiling()
 
@@ -113,7 +114,8 @@ def load_autoencoder(
             folder,
             torch_dtype=dtype,
             local_files_only=True,
-            low_cpu_mem_usage=False,  # that needs accelerate
+            low_cpu_mem_usage=False,  # which needs accelerate
+            use_safetensors=(folder / WEIGHTS[0]).is_file(),  # else a pickle, read with weights_only
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, WeightsError):

@@ -114,7 +114,10 @@ class LabelEmbedder(nn.Module):
     def __init__(self, num_classes: int, hidden_size: int, dropout_prob: float) -> None:
         super().__init__()
         self.num_classes, self.dropout_prob = num_classes, dropout_prob
-        self.embedding_table = nn.Embedding(num_classes + (dropout_prob > 0), hidden_size)
+        table = torch.empty(num_classes + (dropout_prob > 0), hidden_size)
+        if not table.is_meta:  # there, drawing normal numbers takes torch more than a second the first time
+            nn.init.normal_(table)
+        self.embedding_table = nn.Embedding.from_pretrained(table, freeze=False)
 
     def forward(self, y: Tensor) -> Tensor:
         """y: (N,) -> (N, D). In training mode each label becomes the null class with `dropout_prob`."""

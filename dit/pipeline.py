@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +85,22 @@ class SampleSettings:
 
 @dataclass(frozen=True)
 class Frame:
-    """The state of a batch after one step."""
+    """The state of a batch after one step, or after one picture has been decoded from its latent."""
 
     index: int  # 0-based step
     steps: int
     t: int  # timestep of the network call
-    x0: np.ndarray  # (N, H, W, 3) uint8: the pictures as predicted now; after the last step, the result
+    x0: np.ndarray  # (N, H, W, 3) uint8: the pictures as predicted now; at the end, the result
     x_t: np.ndarray  # (N, H, W, 3) uint8: the sample after this step, still noisy before the last one
     macs: int  # multiply-accumulates that the transformer has spent so far, whole batch
     seconds: float  # spent in sampling so far, whole batch; time the caller took between frames is left out
 
-    # Of a model of latents, frames before the last are previews, a pixel a latent; the last one is decoded.
+    finished: int = 0  # how many of the pictures are the result, and not a preview of it
+
+    @property
+    def done(self) -> bool:
+        """Whether all pictures are finished: no frame comes after this one."""
+        return self.finished == len(self.x0)
 
 
 def guided(model: DiT, settings: SampleSettings, device: torch.device | str = "cpu") -> Guided:
@@ -190,7 +195,9 @@ class Pipeline:
         return passes(self.model, settings)
 
     def stream(self, settings: SampleSettings, x_T: Tensor | None = None) -> Iterator[Frame]:
-        """Yield a frame after each step. Closing the generator stops the work: nothing runs between frames.
+        """Yield a frame after each step, and for latents one after each picture that has been decoded then.
+
+        Closing the generator stops the work: nothing runs between frames.
 
         Each picture has a generator of its own on the CPU, so that it does not depend on its neighbours.
         x_T: (N, C, H, W) the noise to start from, if not the seeds'.
@@ -229,21 +236,32 @@ class Pipeline:
             with torch.inference_mode():  # not around the yield: the caller's thread must not inherit it
                 step = next(walk, None)
                 if step is None:
-                    return
-                x0, x_t = self._show(step, last=step.index == steps - 1)
+                    break
+                x0, x_t = self._show(step.x0), self._show(step.x_t)
             seconds += time.perf_counter() - started
             spent += denoiser.passes(step.t) * self.macs_per_pass * len(settings.seeds)
-            yield Frame(step.index, steps, step.t, x0, x_t, spent, seconds)
-            started = time.perf_counter()
+            finished = len(x0) if step.index == steps - 1 and self.autoencoder is None else 0
+            frame = Frame(step.index, steps, step.t, x0, x_t, spent, seconds, finished)
+            yield frame
+            started, latents = time.perf_counter(), step.x_t
+        if self.autoencoder:
+            yield from self._decode(frame, latents)
 
-    def _show(self, step: samplers.Step, last: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted pictures and samples of a step, as a viewer sees them."""
-        if self.autoencoder is None:
-            return to_pictures(step.x0), to_pictures(step.x_t)
-        if last:
-            result = to_pictures(self.autoencoder.decode(step.x_t))
-            return result, result
-        return to_pictures(self.autoencoder.preview(step.x0)), to_pictures(self.autoencoder.preview(step.x_t))
+    def _show(self, x: Tensor) -> np.ndarray:
+        """A sample as a viewer sees it: pixels as they are, latents as a preview, a pixel each."""
+        return to_pictures(self.autoencoder.preview(x) if self.autoencoder else x)
+
+    def _decode(self, last: Frame, latents: Tensor) -> Iterator[Frame]:
+        """The latents' pictures, one after the other: each takes as long as a step, so each is a frame."""
+        factor = self.autoencoder.factor * latents.shape[-1] // last.x0.shape[1]
+        pictures, seconds = last.x0.repeat(factor, axis=1).repeat(factor, axis=2), last.seconds
+        for i in range(len(latents)):
+            started = time.perf_counter()
+            with torch.inference_mode():
+                decoded = to_pictures(self.autoencoder.decode(latents[i : i + 1]))
+            pictures = np.concatenate([pictures[:i], decoded, pictures[i + 1 :]])
+            seconds += time.perf_counter() - started
+            yield replace(last, x0=pictures, x_t=pictures, seconds=seconds, finished=i + 1)
 
 
 def find_device(name: str = "auto") -> torch.device:

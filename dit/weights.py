@@ -1,10 +1,11 @@
 """Weights files that explain themselves: safetensors with config and provenance in the metadata."""
 
 import json
+import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from dit.tensors import WeightsError
 
 ZOO = Path(__file__).resolve().parent.parent / "assets" / "zoo"
 MODEL_NAME = re.compile(r"Di(T|ffiT)-[A-Z]+[/-]\d+.*")  # nobody's repository
+SHARE = 1 / 16  # of a file that may be in memory twice while it is converted
 PARTIAL = ".partial"  # ending of a file that is being written; what a kill leaves has it
 
 
@@ -188,8 +190,8 @@ def load(
 
     source: the name of a bundled model or of a published one (`published.PUBLISHED`); a file of ours, the DiT
     authors' or fast-DiT's checkpoint; a folder of diffusers; a repository on the Hub that holds either.
-    dtype: of all weights. float32 weights on a CPU stay in the file, mapped; else they are read block by
-    block, so that never more than one block is in memory twice.
+    dtype: of all weights. float32 weights on a CPU stay in the file, mapped; else they are read part by part,
+    so that little is in memory twice.
     config: for a bare state dict whose sizes are no preset's. revision: of a repository; commit, tag, branch.
 
     Nothing is unpickled but tensors. Every tensor must be there, none may be left over, all shapes must fit.
@@ -198,16 +200,17 @@ def load(
         WeightsError: no such source, not reachable, damaged, of another architecture; missing, unexpected or
             wrong-shape tensors, each named.
     """
-    found = stored(source, config, revision)
+    device, found = torch.device(device), stored(source, config, revision)
     model, rows = _outline(found)
     state: dict[str, Tensor] = {}
-    for names in _by_block(found.sources):
+    for names in _groups(found, rows, keep=device == torch.device("cpu") and dtype == torch.float32):
         tensors = found.file.read(name for ours in names for name in found.sources[ours])
         for ours in names:
             parts = [tensors[name] for name in found.sources[ours]]
             if ours in rows:
                 parts = [parts[0][rows[ours]]]
             state[ours] = _assembled(parts, found.config).to(device, dtype)
+        tensors = parts = None  # and with them the pages of the file that they touched
     model.load_state_dict(state, strict=True, assign=True)
     model.pos_embed.requires_grad_(False)
     return model.eval()
@@ -245,14 +248,23 @@ def _assembled(parts: list[Tensor], config: ModelConfig) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _by_block(names: Iterable[str]) -> list[list[str]]:
-    """Names in groups of one block each, and one of the rest."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(".".join(name.split(".")[:2]) if name.startswith("blocks.") else "", []).append(
-            name
-        )
-    return list(groups.values())
+def _groups(found: Stored, rows: dict[str, list[int]], keep: bool) -> list[list[str]]:
+    """Our tensors in groups to be read together, so that what is copied leaves memory soon.
+
+    keep: those that are stored as the model needs them stay in the file, all in one group. The others come in
+    parts of a SHARE of the file: then no more than that is in memory twice.
+    """
+    kept, parts, size = [], [[]], 0
+    limit = SHARE * sum(map(math.prod, found.file.shapes.values()))
+    for name, theirs in found.sources.items():
+        if keep and len(theirs) == 1 and name not in rows:
+            kept.append(name)
+            continue
+        parts[-1].append(name)
+        size += sum(math.prod(found.file.shapes[source]) for source in theirs)
+        if size > limit:
+            parts, size = [*parts, []], 0
+    return [kept, *parts]
 
 
 def _check_shapes(found: Stored, model: DiT) -> dict[str, list[int]]:

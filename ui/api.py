@@ -42,7 +42,7 @@ def build(studio: Studio, turns: Turns) -> None:
                 if isinstance(event, Frame):
                     frame = event
                     yield None, {"step": frame.index + 1, "steps": frame.steps}
-        if frame is None or frame.index + 1 < frame.steps:
+        if frame is None or not frame.done:
             raise gr.Error("stopped before the last step", print_exception=False)
         described = [request.describe(i) for i in range(len(frame.x0))]
         images = [

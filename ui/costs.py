@@ -17,7 +17,7 @@ CSS = """
 .dl-ladder li { border: 1px solid var(--border-color-primary); border-radius: 999px; padding: 1px 9px;
   margin: 0; }
 .dl-ladder li.dl-chosen { border-color: var(--color-accent); color: var(--color-accent); font-weight: 600; }
-.dl-ladder li.dl-missing { border-style: dashed; opacity: .55; }
+.dl-ladder li.dl-missing { border-style: dashed; opacity: .65; }
 .dl-ladder + p { margin: 6px 2px 0; font-size: 12px; overflow-wrap: anywhere; }
 """
 

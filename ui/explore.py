@@ -35,7 +35,9 @@ class Trajectory:
     def add(self, frame: Frame) -> None:
         """Keep a frame if it is one of the evenly spread ones."""
         self.last = frame
-        if frame.index % -(-frame.steps // MAX_FRAMES) == 0:
+        if self.frames and self.frames[-1].index == frame.index:  # the same step, more of it decoded
+            self.frames[-1] = frame
+        elif frame.index % -(-frame.steps // MAX_FRAMES) == 0:
             self.frames.append(frame)
 
     def close(self) -> Frame:
@@ -72,8 +74,7 @@ class Pace:
 def picture_html(request: Request, frame: Frame, view: str = PREDICTED) -> str:
     """The figures of one frame; after the last step they are downloads with their settings inside."""
     name = request.rung.titles[request.label] if request.rung.classes else "picture"
-    last = frame.index == frame.steps - 1
-    settings = [request.describe(i) for i in range(len(request.settings.seeds))] if last else None
+    settings = [request.describe(i) for i in range(len(request.settings.seeds))] if frame.done else None
     captions = [f"{name} · seed {seed}" for seed in request.settings.seeds]
     pixels = frame.x0 if view == PREDICTED else frame.x_t
     return figure_html(pixels, captions, settings, smooth=request.rung.latent)
@@ -81,9 +82,14 @@ def picture_html(request: Request, frame: Frame, view: str = PREDICTED) -> str:
 
 def status_of(frame: Frame) -> str:
     """One line on how far a frame is, and what it has cost."""
+    left = (
+        ""
+        if frame.done or frame.index + 1 < frame.steps
+        else (f" · decoding picture {frame.finished + 1} of {len(frame.x0)} …")
+    )
     return (
         f"**Step {frame.index + 1} of {frame.steps}** · noise level t = {frame.t} · "
-        f"{costs.gmacs(frame.macs)} GMACs · {frame.seconds:.1f} s"
+        f"{costs.gmacs(frame.macs)} GMACs · {frame.seconds:.1f} s{left}"
     )
 
 
@@ -140,7 +146,7 @@ def build(studio: Studio, turns: Turns) -> Refresh:
             yield idle | {status: "Stopped before the first step.", scrub: scrubber(before)}
             return
         last = kept.close()
-        stopped = "" if last.index + 1 == last.steps else "**Stopped.** "
+        stopped = "" if last.done else "**Stopped.** "
         yield idle | {
             canvas: picture_html(request, last, shown),
             status: stopped + status_of(last),

@@ -20,17 +20,26 @@ from ui.studio import Rung, Studio
 from ui.turns import Full, Turns
 
 CSS = """
-.dl-models { overflow-x: auto; }
-.dl-models table { width: 100%; border-collapse: collapse; font-size: 13px; }
-.dl-models th, .dl-models td { text-align: left; vertical-align: top; padding: 6px 10px;
+.dl-models table { width: 100%; border-collapse: collapse; font-size: 13px; border: 0; }
+.dl-models th, .dl-models td { text-align: left; vertical-align: top; padding: 6px 10px; border: 0;
   border-bottom: 1px solid var(--border-color-primary); }
 .dl-models td.dl-number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.dl-models tr.dl-missing { opacity: .6; }
+.dl-models td:first-child { white-space: nowrap; font-weight: 600; }
+.dl-models tr.dl-missing { opacity: .65; }
 .dl-models code { overflow-wrap: anywhere; }
+@media (max-width: 760px) {
+  .dl-models thead { display: none; }
+  .dl-models tr { display: block; padding: 8px 0; border-bottom: 1px solid var(--border-color-primary); }
+  .dl-models td, .dl-models td.dl-number { display: flex; gap: 10px; border: 0; padding: 2px 0; text-align: left;
+    white-space: normal; }
+  .dl-models td::before { content: attr(data-label); flex: 0 0 96px; font-weight: 400;
+    color: var(--body-text-color-subdued); }
+}
 .dl-progress { height: 10px; border-radius: 5px; background: var(--background-fill-secondary);
   overflow: hidden; border: 1px solid var(--border-color-primary); }
 .dl-progress div { height: 100%; background: var(--color-accent); }
 """
+HEADS = ("Model", "Picture", "Parameters", "GMACs a pass", "Size", "Licence", "Where", "Results")
 ABOUT = """Each model's cost is counted in GMACs, 10⁹ multiply-accumulates of one forward pass of one picture:
 what the DiT paper prints as "Gflops". Parameters count everything in the weights file, the fixed position
 table too. Accuracy is that of a small classifier on generated pictures; FID values are quoted from the
@@ -112,17 +121,18 @@ def table_html(studio: Studio) -> str:
             ("dl-number", f"{rung.side} × {rung.side}"),
             ("dl-number", f"{rung.parameters / 1e6:,.4g} M"),
             ("dl-number", costs.gmacs(rung.macs_per_pass)),
+            ("dl-number", size_of(studio.size_on_disk(rung))),
             ("", html.escape(model.licence if model else str(rung.provenance.get("licence", "Apache-2.0")))),
             ("", state),
             ("", html.escape(results_of(rung))),
         )
         kind = ' class="dl-missing"' if reason else ""
         tds = "".join(
-            f'<td class="{name}">{value}</td>' if name else f"<td>{value}</td>" for name, value in cells
+            f'<td class="{name}" data-label="{head}">{value}</td>'
+            for head, (name, value) in zip(HEADS, cells, strict=True)
         )
         rows.append(f"<tr{kind}>{tds}</tr>")
-    heads = ("Model", "Picture", "Parameters", "GMACs a pass", "Licence", "Where", "Results")
-    titles = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    titles = "".join(f'<th scope="col">{head}</th>' for head in HEADS)
     total = sum(rung.bytes for rung in studio.rungs)
     count = costs.count_of("model", len(studio.resident))
     return (

@@ -17,6 +17,7 @@ from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, size_o
 
 TIMED = 5e9  # MACs a pass up to which a model is loaded and timed at the start; larger ones are estimated
 GUESSED_RATE = 5e10  # MACs a second of a machine on which nothing has been timed
+DECODER_MACS = 4.75e6  # of the SD autoencoder's decoder, a pixel of the picture
 LATENT_FACTOR = 8  # of the SD autoencoder: sides of a picture to sides of its latent
 
 
@@ -86,8 +87,12 @@ class Rung:
         return passes(self.outline, settings)
 
     def seconds(self, settings: SampleSettings) -> float:
-        """Expected seconds on this machine for these settings."""
-        return self.speed.seconds(self.passes(settings), len(settings.seeds), settings.steps)
+        """Expected seconds on this machine for these settings, decoding included."""
+        decoding = DECODER_MACS * self.side**2 / self.macs_per_pass * self.speed.per_picture
+        pictures = len(settings.seeds)
+        return self.speed.seconds(self.passes(settings), pictures, settings.steps) + (
+            pictures * decoding if self.latent else 0.0
+        )
 
     def correct_speed(self, settings: SampleSettings, seconds: float) -> None:
         """Correct the expectation by a finished job: the timing at start may have met a busy machine."""
@@ -114,6 +119,14 @@ class Studio:
             rung for rung in self.rungs if not self.missing(rung)
         ]
         return (ready or self.rungs)[-1]
+
+    def size_on_disk(self, rung: Rung) -> int:
+        """Bytes of a model's files, or of what a download would bring."""
+        if rung.published:
+            return rung.published.bytes
+        path = weights.locate(rung.source)
+        files = path.rglob("*") if path.is_dir() else [path]
+        return sum(file.stat().st_size for file in files if file.is_file())
 
     def missing(self, rung: Rung) -> str | None:
         """Why a model cannot be drawn with now, and the one command that helps; None if it can."""

@@ -123,7 +123,7 @@ class Turns:
                     raise
                 if frame is None:
                     return
-                if frame.index + 1 == frame.steps:
+                if frame.done:
                     request.rung.correct_speed(request.settings, frame.seconds)
                 yield frame
         finally:
