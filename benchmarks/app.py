@@ -49,10 +49,10 @@ def main(rounds: int = 3, readme: bool = False) -> None:
     with chromium() as browser, tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds):
             began = time.perf_counter()
-            with serve([], Path(folder) / "app.log") as address:
+            with serve([], Path(folder) / "app.log") as app:
                 served = time.perf_counter() - began
                 page = browser.new_page()
-                rows.append((served, *visit(page, address)))
+                rows.append((served, *visit(page, app.address)))
                 page.close()
     titles = (
         "start of the app to first page",

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -26,9 +27,19 @@ FLAGS = (
 )
 
 
+@dataclass(frozen=True)
+class Served:
+    """An app that answers."""
+
+    address: str
+    process: int  # its number
+
+
 @contextlib.contextmanager
-def serve(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """`python app.py` on a free port: its address, once it serves its page. It ends with the block.
+def serve(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Served]:
+    """`python app.py` on a free port: its address and process, once it serves. It ends with the block.
 
     environment: added to this process's own; by default the Hub is not asked.
 
@@ -48,7 +59,7 @@ def serve(arguments: Sequence[str], log: Path, environment: Mapping[str, str] | 
             stderr=output,
         )
         try:
-            yield _answering(app, f"http://127.0.0.1:{port}", log)
+            yield Served(_answering(app, f"http://127.0.0.1:{port}", log), app.pid)
         finally:
             app.terminate()
             app.wait(timeout=30)

@@ -57,7 +57,7 @@ def random_autoencoder() -> AutoencoderKL:
 
 
 def write(folder: Path) -> None:
-    """The authors' file, a diffusers folder with safetensors, and a Hub cache with .bin files as published."""
+    """The authors' file, a diffusers folder with safetensors, and a Hub cache with .bin files."""
     model, autoencoder = random_model(), random_autoencoder()
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), folder / AUTHORS)

@@ -121,7 +121,7 @@ def main(rounds: int = 3, folder: Path | None = None, readme: bool = False, side
 
     size = (folder / AUTHORS).stat().st_size / 1e9
     lines = [
-        f"| DiT-XL/2, {size:.2f} GB of weights | load, s | load and first pass, s | peak, GB | peak / weights |",
+        f"| DiT-XL/2, {size:.2f} GB of weights | load, s | with first pass, s | peak, GB | peak / weights |",
         "|---|---|---|---|---|",
     ]
     for title, name in SIDES.items():

@@ -21,9 +21,9 @@ def main(out: Path = REPOSITORY / "assets" / "page.png", label: int = 4, picture
         pictures: how many.
     """
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
-        with serve([], Path(folder) / "app.log") as address:
+        with serve([], Path(folder) / "app.log") as served:
             page = browser.new_page(viewport={"width": 1280, "height": 900})
-            page.goto(address)
+            page.goto(served.address)
             page.wait_for_selector("#generate")
             set_slider(page, "class", label)
             set_slider(page, "pictures", pictures)

@@ -115,4 +115,4 @@ def address(tmp_path_factory: pytest.TempPathFactory, ladder_files: list[Path]) 
 
     log = tmp_path_factory.mktemp("app") / "app.log"
     with serve(["--weights", *map(str, ladder_files)], log) as served:
-        yield served
+        yield served.address

@@ -1,0 +1,136 @@
+"""The models on offer: what can be had, why not, who is in memory."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+import dit
+from dit import remote
+from dit.published import PUBLISHED
+from ui.costs import ladder_html, price_html
+from ui.models import table_html, terms_of
+from ui.request import parse
+from ui.studio import Rung, Studio, open_studio
+from ui.turns import Frame, Full, Loading, Turns
+
+
+@pytest.fixture
+def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache, and nothing to ask."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def studio(no_hub: None, ladder_files: list[Path]) -> Studio:
+    """The two random models and the bundled ones, two in memory at most."""
+    return open_studio(ladder_files, limit=2)
+
+
+def named(studio: Studio, name: str) -> Rung:
+    return next(rung for rung in studio.rungs if rung.name == name)
+
+
+def settings(rung: Rung, **fields: object) -> dit.SampleSettings:
+    return dit.SampleSettings(**({"classes": [0], "seeds": [0], "steps": 2} | fields))
+
+
+def test_the_ladder_has_the_published_models_on_top(studio: Studio) -> None:
+    assert [rung.name for rung in studio.rungs[-2:]] == list(PUBLISHED)
+    costs = [rung.macs_per_pass for rung in studio.rungs]
+    assert costs == sorted(costs)
+
+
+def test_published_models_are_counted_without_their_weights(studio: Studio) -> None:
+    for side, macs, parameters in ((256, 118_621_421_568, 675_129_632), (512, 524_538_298_368, 676_014_368)):
+        rung = named(studio, f"DiT-XL/2-{side}")
+        assert (rung.macs_per_pass, rung.parameters, rung.side) == (macs, parameters, side)
+        assert rung.parameters == rung.published.parameters
+        assert rung.pipeline is None and rung.bytes == 0
+        assert len(rung.classes) == 1000 and rung.titles[207] == "golden retriever"
+
+
+def test_at_most_so_many_are_in_memory_and_the_least_recently_used_goes(studio: Studio) -> None:
+    assert len(studio.resident) == 2
+    small, big = named(studio, "small"), named(studio, "big")
+    studio.pipeline(small), studio.pipeline(big)
+    assert studio.resident == [small, big]
+    studio.pipeline(small)
+    other = next(rung for rung in studio.rungs if rung not in (small, big))
+    studio.pipeline(other)
+    assert studio.resident == [small, other] and big.pipeline is None and big.bytes == 0
+    assert small.bytes == 4 * small.parameters
+
+
+def test_an_unloaded_model_is_read_again_and_draws_the_same(studio: Studio) -> None:
+    small = named(studio, "small")
+    [*_, before] = studio.stream(small, settings(small))
+    studio.unload(small)
+    [*_, after] = studio.stream(small, settings(small))
+    assert (before.x0 == after.x0).all()
+
+
+def test_why_a_model_is_missing_and_what_helps(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    rung, command = named(studio, "DiT-XL/2-256"), "python -m dit.hub pull DiT-XL/2-256"
+    assert "HF_HUB_OFFLINE" in studio.missing(rung) and command in studio.missing(rung)
+    monkeypatch.setattr(remote, "is_offline", lambda: False)
+    assert "Models tab" in studio.missing(rung) and command in studio.missing(rung)
+    studio.reachable = False
+    assert "cannot be reached" in studio.missing(rung) and command in studio.missing(rung)
+    assert studio.missing(named(studio, "small")) is None
+
+
+def test_missing_models_are_grey_with_the_reason(studio: Studio) -> None:
+    rung = named(studio, "DiT-XL/2-512")
+    ladder, table = ladder_html(studio, rung), table_html(studio)
+    assert ladder.count("dl-missing") == 2 and "python -m dit.hub pull DiT-XL/2-512" in ladder
+    assert table.count("dl-missing") == 2 and "<code>python -m dit.hub pull DiT-XL/2-512</code>" in table
+    assert "CC-BY-NC 4.0" in terms_of(rung) and "not for commercial use" in terms_of(rung)
+
+
+def test_a_missing_model_has_a_price_all_the_same(studio: Studio) -> None:
+    price = price_html(parse(studio.rungs, "DiT-XL/2-256", 207, 250, 4.0, 0, 1, "ddpm"))
+    assert "59,311" in price  # GMACs: 118.62 x 2 x 250
+    assert "min" in price
+
+
+def test_names_find_imagenet_classes_and_shared_ones_are_told_apart(studio: Studio) -> None:
+    def label(name: str) -> int:
+        return parse(studio.rungs, "DiT-XL/2-256", name, 2, 1.0, 0, 1, "ddim").label
+
+    assert label("Golden Retriever") == 207 and label("Carassius auratus") == 1
+    assert label("crane (the bird)") == 134 and label("crane (the machine)") == 517
+    with pytest.raises(ValueError, match=r"134 \(crane \(the bird\)\), 517 \(crane \(the machine\)\)"):
+        label("crane")
+
+
+def test_a_job_reads_its_model_first_and_says_so(studio: Studio) -> None:
+    async def scene() -> None:
+        turns, small = Turns(studio), named(studio, "small")
+        studio.unload(small)
+        request = parse(studio.rungs, "small", 0, 2, 1.0, 0, 1, "ddim")
+        events = [event async for event in turns.draw(request, turns.enter("a", 1.0))]
+        assert [type(event) for event in events] == [Loading, Frame, Frame]
+        assert events[0].name == "small"
+
+    asyncio.run(scene())
+
+
+def test_memory_is_not_freed_under_a_job(studio: Studio) -> None:
+    async def scene() -> None:
+        turns = Turns(studio)
+        turns.enter("a", 1.0)
+        with pytest.raises(Full, match="a job is being drawn"):
+            await turns.unload(studio.resident[0])
+        turns.line.clear()
+        rung = studio.resident[0]
+        await turns.unload(rung)
+        assert rung.pipeline is None and rung not in studio.resident
+
+    asyncio.run(scene())
+
+
+def test_a_limit_below_one_is_refused(no_hub: None) -> None:
+    with pytest.raises(ValueError, match="max_resident is 0; it must be at least 1"):
+        open_studio(limit=0)
