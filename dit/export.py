@@ -52,7 +52,8 @@ def export_diffusers(
     decoder = load_autoencoder(autoencoder or model.provenance.get("autoencoder") or "ft-mse")
     config, state = _as_diffusers_computes(model)
     tensors = {name: tensor.to(dtype) for name, tensor in _to_diffusers(config, state).items()}
-    own = {"config": config.to_dict(), "provenance": model.provenance}
+    provenance = {k: v for k, v in model.provenance.items() if k != "autoencoder"}  # vae/ travels along
+    own = {"config": config.to_dict(), "provenance": provenance}
     write_tensors(
         folder / "transformer" / "diffusion_pytorch_model.safetensors", tensors, {"format": "pt", FORMAT: own}
     )

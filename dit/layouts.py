@@ -63,8 +63,8 @@ def open_stored(path: Path, config: ModelConfig | None = None) -> Stored:
     """
     if path.is_dir():
         if (path / "weights.safetensors").is_file():
-            return open_stored(path / "weights.safetensors", config)
-        return _open_diffusers(path)
+            return _with_autoencoder(open_stored(path / "weights.safetensors", config), path)
+        return _with_autoencoder(_open_diffusers(path), path)
     file = TensorFile(path)
     provenance: dict[str, Any] = {}
     if file.metadata.get("format") == FORMAT:
@@ -80,6 +80,13 @@ def open_stored(path: Path, config: ModelConfig | None = None) -> Stored:
     else:
         config = config or _authors_config(file)
     return Stored(file, config, provenance, {name: (name,) for name in _names_of(config)})
+
+
+def _with_autoencoder(found: Stored, folder: Path) -> Stored:
+    """Note the autoencoder that lies beside a model."""
+    if (folder / "vae" / "config.json").is_file():
+        found.provenance = found.provenance | {"autoencoder": str(folder / "vae")}
+    return found
 
 
 def parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelConfig, dict[str, Any]]:
@@ -154,18 +161,16 @@ def _open_diffusers(folder: Path) -> Stored:
         )
     scheduler = folder / "scheduler" / "scheduler_config.json"
     config = diffusers_config(home / "config.json", values)
-    provenance: dict[str, Any] = {"name": folder.name}
+    provenance: dict[str, Any] = {}
     if scheduler.is_file():
         config = replace(config, prediction=_prediction(scheduler))
     if labels := index.get("id2label"):
         provenance["classes"] = [labels.get(str(y), f"class {y}") for y in range(config.num_classes)]
-    if (folder / "vae" / "config.json").is_file():
-        provenance["autoencoder"] = str(folder / "vae")
     file = TensorFile(weights)
     if FORMAT in file.metadata:  # exported by us: it says what the layout cannot
         own = json.loads(file.metadata[FORMAT])
         config = _config_of(weights, own["config"])
-        provenance = own["provenance"] | {k: v for k, v in provenance.items() if k == "autoencoder"}
+        provenance = own["provenance"]
     elif not _embedders_agree(file, config.depth):
         config = replace(config, block_embedders=True)
     sources = diffusers_names(config)

@@ -175,7 +175,8 @@ class Pipeline:
         """A model and what decodes its latents, from any source that `dit.load` takes.
 
         autoencoder: a name in `published.AUTOENCODERS`, a folder or a repository; None: the one that the
-        model came with, else the DiT authors' choice. tiling: see `Autoencoder`.
+        model came with, else the DiT authors' choice. tiling: see `Autoencoder`. dtype: of the transformer;
+        the autoencoder stays float32, since half precision shows in its pictures.
 
         Raises:
             WeightsError: one of the two cannot be loaded.
@@ -184,7 +185,7 @@ class Pipeline:
         decoder = None
         if model.config.in_channels not in (1, 3):
             chosen = autoencoder or model.provenance.get("autoencoder") or autoencoders.DEFAULT
-            decoder = autoencoders.load_autoencoder(chosen, device, dtype=dtype, tiling=tiling)
+            decoder = autoencoders.load_autoencoder(chosen, device, tiling=tiling)
         try:
             return cls(model, device, decoder)
         except ValueError as error:

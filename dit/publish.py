@@ -71,7 +71,6 @@ def prepare(
     pipeline = Pipeline.load(locate(source), autoencoder=autoencoder)
     model = pipeline.model
     scale = usual_guidance(model) if guidance is None else guidance
-    save(folder / "weights.safetensors", model, portable(model.provenance))
     exported = True
     try:
         check_exportable(model.config)
@@ -80,7 +79,8 @@ def prepare(
         if pipeline.autoencoder:
             warnings.warn(f"without a diffusers folder: {error}", stacklevel=2)
     if exported:
-        export_diffusers(model, folder, autoencoder)
+        export_diffusers(model, folder, autoencoder)  # first: it wants a folder of its own
+    save(folder / "weights.safetensors", model, portable(model.provenance))
     (folder / "samples.png").write_bytes(grid(pipeline, steps, scale))
     (folder / "README.md").write_text(card(model, repo_id, steps, scale, exported))
 

@@ -44,6 +44,7 @@ class TrainState:
         path = run_dir / "checkpoints" / f"step_{self.step:08d}.pt"
         content = {
             "step": self.step,
+            "config": self.ema.model.config.to_dict(),  # so that `dit.load` knows what it is
             "model": self.model.state_dict(),
             "ema": self.ema.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),

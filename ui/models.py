@@ -23,6 +23,7 @@ CSS = """
 .dl-models table { width: 100%; border-collapse: collapse; font-size: 13px; border: 0; }
 .dl-models th, .dl-models td { text-align: left; vertical-align: top; padding: 6px 10px; border: 0;
   border-bottom: 1px solid var(--border-color-primary); }
+.dl-models tr { border: 0; }
 .dl-models td.dl-number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .dl-models td:first-child { white-space: nowrap; font-weight: 600; }
 .dl-models tr.dl-missing { opacity: .65; }
@@ -128,7 +129,7 @@ def table_html(studio: Studio) -> str:
         )
         kind = ' class="dl-missing"' if reason else ""
         tds = "".join(
-            f'<td class="{name}" data-label="{head}">{value}</td>'
+            f'<td class="{name}" data-label="{head}"><div>{value}</div></td>'
             for head, (name, value) in zip(HEADS, cells, strict=True)
         )
         rows.append(f"<tr{kind}>{tds}</tr>")

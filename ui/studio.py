@@ -222,7 +222,9 @@ def open_studio(
                 "pictures, 4 are the SD autoencoder's latents"
             )
         names = class_names(outline.provenance, outline.config.num_classes)
-        name = unused(str(outline.provenance.get("name") or Path(source).stem), rungs)
+        path = Path(source)
+        name = outline.provenance.get("name") or (path.stem if path.is_file() else path.name)
+        name = unused(str(name), rungs)
         rungs.append(Rung(name, source, outline, names, Speed(0.0, 0.0)))
     rungs += [_published_rung(model) for model in PUBLISHED.values()]
     rungs.sort(key=lambda rung: rung.macs_per_pass)
