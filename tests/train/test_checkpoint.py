@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import dit
 from train.checkpoint import Ema, TrainState, checkpoints, truncate_metrics
 
 
@@ -16,6 +17,7 @@ def make_state(seed: int = 0, step: int = 0, width: int = 4) -> TrainState:
     """A small model after two steps of AdamW, so that the optimizer has something to remember."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(width, 3), nn.Linear(3, 2))
+    model.config = dit.preset("DiT-N/8")  # only written down
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     state = TrainState(model, Ema(copy.deepcopy(model), 0.9999), optimizer, step)
     for _ in range(2):
