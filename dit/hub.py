@@ -1,4 +1,4 @@
-"""`python -m dit.hub`: list, pull and push models."""
+"""`python -m dit.hub`: list, pull, export and push models."""
 
 import sys
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import tyro
 from dit import remote
 from dit.published import AUTOENCODERS, PUBLISHED, published, size_of
 from dit.tensors import WeightsError
-from dit.weights import locate, zoo
+from dit.weights import load, locate, zoo
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,18 @@ class Pull:
     """commit, tag or branch of OWNER/NAME"""
     authors_file: bool = False
     """fetch the DiT authors' own checkpoint from their address instead of the Hub's copy"""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a model of latents as a folder that diffusers' DiTPipeline.from_pretrained opens."""
+
+    source: tyro.conf.Positional[str]
+    """weights file, run folder, or name of a model"""
+    folder: tyro.conf.Positional[Path]
+    """a new folder, or one of an earlier export"""
+    autoencoder: str | None = None
+    """name, folder or repository, if it is not the one that the model came with"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,7 @@ class Push:
 Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Pull, tyro.conf.subcommand("pull")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Push, tyro.conf.subcommand("push")]
 )
 
@@ -95,6 +108,10 @@ def main(command: Command) -> int:
             show_list()
         elif isinstance(command, Pull):
             print(pull(command))
+        elif isinstance(command, Export):
+            from dit.export import export_diffusers
+
+            print(export_diffusers(load(command.source), command.folder, command.autoencoder))
         else:
             from dit.publish import publish
 

@@ -45,7 +45,7 @@ DIT = {
     },
     # commands
     "sample": {"classes", "command", "pictures", "pipeline", "weights"},
-    "hub": {"command", "published", "publish", "remote", "tensors", "weights"},
+    "hub": {"export", "publish", "published", "remote", "tensors", "weights"},
 }
 
 
