@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import http.client
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ from dit.tensors import WeightsError
 INCOMPLETE = ".incomplete"  # ending of a file that is on its way
 CHUNK = 1 << 20
 TIMEOUT = 60  # seconds without a byte until a connection is given up
+BUSY = (408, 425, 429)  # statuses below 500 that pass
 RETRIES = 5  # of connections that brought nothing
 
 
@@ -37,9 +39,10 @@ def download(
         HubError: no network, the address answers with an error, the disk is full, or what came is damaged.
     """
     partial = target.with_name(target.name + INCOMPLETE)
+    lock = target.with_name(target.name + ".lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(target.name + ".lock")):  # a second process waits, and finds it done
+        with FileLock(lock):  # a second process waits, and finds it done
             if target.is_file():
                 return target
             _fill(url, partial, headers or {})
@@ -50,34 +53,35 @@ def download(
                     "was damaged on the way and is removed; run the same command again"
                 )
             os.replace(partial, target)
+            lock.unlink(missing_ok=True)  # only now: who waits at it, or comes later, finds the target
     except OSError as error:
         if error.errno == errno.ENOSPC:
             partial.unlink(missing_ok=True)  # nobody is helped by a disk that stays full
         raise HubError(f"{url}: {disk_trouble(error)}") from error
-    finally:
-        target.with_name(target.name + ".lock").unlink(missing_ok=True)
     return target
 
 
 def _fill(url: str, partial: Path, headers: dict[str, str]) -> None:
     """Append to partial until all is there, reconnecting where a connection breaks off."""
-    failures, total, reason = 0, None, ""
+    failures, total, reason, now = 0, None, "", 0
     with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc=partial.stem[:24]) as bar:
         while failures <= RETRIES:
             done = partial.stat().st_size if partial.exists() else 0
             try:
                 total = _append(url, partial, headers, done, bar)
             except urllib.error.HTTPError as error:
-                if error.code == 416 and done:  # more than there is: an earlier file of that name
-                    partial.unlink()
+                if error.code == 416 and done:
+                    if error.headers.get("Content-Range") == f"bytes */{done}":
+                        return  # all of it had come
+                    partial.unlink()  # more than there is: an earlier file of that name
                     continue
-                if error.code < 500:
+                if error.code < 500 and error.code not in BUSY:
                     raise HubError(
                         f"{url}: the server answers {error.code} {error.reason}; check name and access"
                     ) from error
                 reason = f"{error.code} {error.reason}"
-            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-                reason = str(getattr(error, "reason", error))
+            except (_Broken, urllib.error.URLError, http.client.HTTPException) as error:
+                reason = " ".join(str(getattr(error, "reason", error)).split())
             now = partial.stat().st_size if partial.exists() else 0
             if total is not None and now == total:
                 return
@@ -93,21 +97,37 @@ def _fill(url: str, partial: Path, headers: dict[str, str]) -> None:
 
 def _append(url: str, partial: Path, headers: dict[str, str], done: int, bar: tqdm) -> int:
     """One connection's worth of bytes; returns the size of the whole."""
-    asked = urllib.request.Request(url, headers=headers | ({"Range": f"bytes={done}-"} if done else {}))
+    asked = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    for name, value in headers.items():
+        asked.add_unredirected_header(name, value)  # a token is for this host alone
     with urllib.request.urlopen(asked, timeout=TIMEOUT) as answer:
         if answer.status != 206:
             done = 0  # the server cannot continue: it sends all of it
-        total = done + int(answer.headers["Content-Length"])
+        if not (length := answer.headers["Content-Length"]):
+            raise _Broken("the server does not say how much there is")
+        total = done + int(length)
         free = shutil.disk_usage(partial.parent).free
         if total - done > free:
             raise OSError(errno.ENOSPC, f"{size_of(total - done)} are to come, {size_of(free)} are free")
         bar.total = total
         bar.update(done - bar.n)
         with partial.open("ab" if done else "wb", buffering=0) as file:
-            while chunk := answer.read(CHUNK):
+            while chunk := _read(answer):
                 file.write(chunk)
                 bar.update(len(chunk))
     return total
+
+
+class _Broken(Exception):
+    """A connection that failed while it was read; writing may fail too, and that is another matter."""
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    """What has come, at most a CHUNK: waiting for a whole one would lose it if the connection broke."""
+    try:
+        return answer.read1(CHUNK)
+    except OSError as error:
+        raise _Broken(str(error) or type(error).__name__) from error
 
 
 def _sha256_of(path: Path) -> str:

@@ -59,6 +59,7 @@ def export_diffusers(
     )
     _write(folder / "transformer" / "config.json", transformer_config(config))
     _write(folder / "scheduler" / "scheduler_config.json", scheduler_config(config))
+    decoder.module.register_to_config(_name_or_path="")  # where it was on this machine
     decoder.module.save_pretrained(folder / "vae")
     names = class_names(model.provenance, config.num_classes)
     _write(folder / "model_index.json", _index(type(decoder.module).__name__, names))

@@ -58,6 +58,8 @@ class Push:
     """steps of the card's grid"""
     autoencoder: str | None = None
     """of a model of latents: name, folder or repository, if it is not the one it came with"""
+    licence: str | None = None
+    """of the weights, such as Apache-2.0 or CC-BY-4.0; default: what the weights say, else none is stated"""
 
 
 Command = (
@@ -116,8 +118,8 @@ def main(command: Command) -> int:
             from dit.publish import publish
 
             print(publish(command.source, command.repo_id, command.private, command.steps, command.guidance,
-                          command.autoencoder))  # fmt: skip
-    except WeightsError as error:
+                          command.autoencoder, command.licence))  # fmt: skip
+    except ValueError as error:  # WeightsError among them
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

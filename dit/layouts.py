@@ -17,6 +17,7 @@ DIFFUSERS_FILES = (
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
     "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
 )
 DIFFUSERS_NULL = 1000  # the null class of its DiTPipeline, however many classes a model has
 LABELS = "y_embedder.embedding_table.weight"

@@ -10,14 +10,13 @@ from dit.classes import class_names, titles
 from dit.dit import DiT
 from dit.export import check_exportable, export_diffusers
 from dit.flops import macs
+from dit.hub_errors import explained
 from dit.pictures import contact_sheet, png
 from dit.pipeline import Pipeline, SampleSettings, usual_guidance
 from dit.published import PUBLISHED, is_repo_id, published
-from dit.remote import explained
 from dit.weights import WeightsError, locate, save
 
 SHOWN_CLASSES, SHOWN_SEEDS = 10, 6  # of the card's grid: rows, columns
-DEFAULT_LICENCE = "apache-2.0"
 PROJECT = "DiT Lab"
 
 
@@ -28,19 +27,21 @@ def publish(
     steps: int = 50,
     guidance: float | None = None,
     autoencoder: str | None = None,
+    licence: str | None = None,
 ) -> str:
     """Upload a model to OWNER/NAME; returns its address there.
 
     What goes: weights.safetensors, which `dit.load` takes; for a model of latents a diffusers pipeline beside
     it; README.md, the card; samples.png, drawn now. All in one commit: a failure changes nothing.
-    source: weights file, run folder, bundled name.
+    source: weights file, run folder, bundled name. licence: of the weights; None: what their provenance says.
 
     Raises:
         WeightsError: no such model, a published one (not ours to upload), or the Hub does not take it.
     """
-    if not is_repo_id(repo_id):
+    if not is_repo_id(repo_id) or "--" in repo_id or ".." in repo_id:
         raise WeightsError(f"{repo_id}: expected OWNER/NAME of a repository on the Hub")
-    if name := published(source):
+    owned = next((name for name, model in PUBLISHED.items() if model.repo_id == source), None)
+    if name := published(source) or owned:
         raise WeightsError(
             f"{name}: published already, under {PUBLISHED[name].licence}; push models of your own"
         )
@@ -51,7 +52,7 @@ def publish(
         owner = api.whoami()["name"]  # before the work: without a login all of it would be in vain
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            prepare(source, folder, repo_id, steps, guidance, autoencoder)
+            prepare(source, folder, repo_id, steps, guidance, autoencoder, licence)
             api.create_repo(repo_id, private=private, exist_ok=True)
             commit = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, commit_message=f"{Path(source).stem}, by {owner}"
@@ -66,11 +67,14 @@ def prepare(
     steps: int = 50,
     guidance: float | None = None,
     autoencoder: str | None = None,
+    licence: str | None = None,
 ) -> None:
     """Write all that will be uploaded into a folder. Raises WeightsError where the model cannot be loaded."""
     pipeline = Pipeline.load(locate(source), autoencoder=autoencoder)
     model = pipeline.model
     scale = usual_guidance(model) if guidance is None else guidance
+    autoencoder = autoencoder or model.provenance.get("autoencoder")
+    model.provenance = portable(model.provenance) | ({"licence": licence} if licence else {})
     exported = True
     try:
         check_exportable(model.config)
@@ -80,7 +84,7 @@ def prepare(
             warnings.warn(f"without a diffusers folder: {error}", stacklevel=2)
     if exported:
         export_diffusers(model, folder, autoencoder)  # first: it wants a folder of its own
-    save(folder / "weights.safetensors", model, portable(model.provenance))
+    save(folder / "weights.safetensors", model, model.provenance)
     (folder / "samples.png").write_bytes(grid(pipeline, steps, scale))
     (folder / "README.md").write_text(card(model, repo_id, steps, scale, exported))
 
@@ -114,7 +118,7 @@ def card(model: DiT, repo_id: str, steps: int, scale: float, exported: bool) -> 
     count = sum(parameter.numel() for parameter in model.parameters())
     names = titles(class_names(said, config.num_classes))
     front = {
-        "license": str(said.get("licence", DEFAULT_LICENCE)).lower(),
+        **({"license": "-".join(said["licence"].lower().split())} if "licence" in said else {}),
         "library_name": "diffusers" if exported else "pytorch",
         "pipeline_tag": "unconditional-image-generation",
         "tags": ["diffusion", "dit", "class-conditional" if config.num_classes else "unconditional"],
@@ -159,6 +163,7 @@ def card(model: DiT, repo_id: str, steps: int, scale: float, exported: bool) -> 
             else "",
             "",
         ]
+    lines += ["## Licence", "", str(said.get("licence", "None is stated: ask before use.")), ""]
     lines += ["## Results", "", *_results(said.get("results", {})), "", "## Recipe", ""]
     facts = {
         "dataset": said.get("dataset"),

@@ -5,14 +5,12 @@ import os
 import re
 import shutil
 import urllib.error
-import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from dit.download import HubError, disk_trouble, download
+from dit.download import INCOMPLETE, HubError, download
+from dit.hub_errors import explained, unreachable
 from dit.published import PUBLISHED, command_name, size_of
 
 FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -57,7 +55,9 @@ def _weights_in(names: list[str], folder: str) -> list[str]:
         if (prefix := f"{folder}{name}") in names:
             return [prefix]
         if (index := f"{folder}{name}.index.json") in names:
-            return [index, *(n for n in names if n.startswith(f"{folder}diffusion_pytorch_model-00"))]
+            stem, _, ending = name.partition(".")
+            shard = re.compile(re.escape(f"{folder}{stem}-") + r"\d+-of-\d+\." + ending)
+            return [index, *(n for n in names if shard.fullmatch(n))]
     return []
 
 
@@ -123,17 +123,19 @@ def cached(repo_id: str, revision: str | None = None, folder: str | None = None)
         needed += [(Path(index).parent / part).as_posix() for part in set(parts)]
     if not needed or any(name not in names for name in needed):
         return None
-    if "model_index.json" in needed and not _index_is_served(home, needed):
+    if folder is None and not _pipeline_is_whole(home, names, needed):
         return None
     return home
 
 
-def _index_is_served(home: Path, needed: list[str]) -> bool:
-    """Whether the parts that a pipeline's index lists are there, the autoencoder's too."""
+def _pipeline_is_whole(home: Path, names: list[str], needed: list[str]) -> bool:
+    """Whether the parts that a pipeline's index lists are there; parts without the index are no pipeline."""
+    if "model_index.json" not in needed:
+        return not any(name.startswith(("transformer/", "vae/", "scheduler/")) for name in names)
     index = json.loads((home / "model_index.json").read_text())
+    first = {"vae": "vae/diffusion_pytorch_model", "scheduler": "scheduler/scheduler_config.json"}
     return all(
-        part not in index or any(name.startswith(f"{part}/diffusion_pytorch_model") for name in needed)
-        for part in ("vae",)
+        part not in index or any(name.startswith(start) for name in needed) for part, start in first.items()
     )
 
 
@@ -155,25 +157,35 @@ def fetch(repo_id: str, revision: str | None = None, folder: str | None = None) 
             f"{repo_id}: not on this disk, and HF_HUB_OFFLINE is set; unset it and run "
             f"`python -m dit.hub pull {command_name(repo_id)}` where there is a network"
         )
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, errors, snapshot_download
 
     with explained(repo_id, revision):
         try:
             info = HfApi().model_info(repo_id, revision=revision, files_metadata=True, timeout=TIMEOUT)
-        except _unreachable():
-            if here is None:
+        except (*unreachable(), errors.HfHubHTTPError) as error:
+            answer = getattr(error, "response", None)
+            if here is None or (answer is not None and answer.status_code < 500):
                 raise
             warnings.warn(f"{repo_id}: the Hub does not answer; using the copy on this disk", stacklevel=2)
             return here
         sizes = {file.rfilename: file.size or 0 for file in info.siblings}
         needed = model_files(list(sizes)) if folder is None else autoencoder_files(list(sizes), folder)
         if not needed:
+            kind = "autoencoder" if folder is not None else "model"
+            expected = "weights.safetensors or a diffusers pipeline with a DiT"
+            if folder is not None:
+                expected = f"{f'{folder}/' if folder else ''}config.json and {WEIGHTS[0]}"
             raise HubError(
-                f"{repo_id}: expected weights.safetensors or a diffusers pipeline with a DiT, found "
-                f"{', '.join(sorted(sizes)[:5]) or 'nothing'}; this is no model that can be loaded here"
+                f"{repo_id}: expected {expected}, found {', '.join(sorted(sizes)[:5]) or 'nothing'}; "
+                f"this is no {kind} that can be loaded here"
             )
         home = snapshot(repo_id, info.sha)
-        _check_disk(repo_id, sum(sizes[name] for name in needed if not (home and (home / name).is_file())))
+        blobs = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings}
+        missing = [name for name in needed if not (home and (home / name).is_file())]
+        _check_disk(repo_id, sum(sizes[name] - _kept(repo_id, blobs[name]) for name in missing))
+        small = [name for name in needed if sizes[name] < LARGE]  # first: the index says what is to come
+        if small:
+            snapshot_download(repo_id, revision=info.sha, allow_patterns=small)
         for name in needed:
             if sizes[name] >= LARGE:
                 _fetch_large(repo_id, info.sha, name)
@@ -183,22 +195,27 @@ def fetch(repo_id: str, revision: str | None = None, folder: str | None = None) 
         return done
 
 
+def _kept(repo_id: str, etag: str) -> int:
+    """Bytes of a file that have come."""
+    blob = _home_of(repo_id) / "blobs" / etag
+    return sum(path.stat().st_size for path in (blob, blob.with_name(etag + INCOMPLETE)) if path.is_file())
+
+
 def _fetch_large(repo_id: str, commit: str, name: str) -> None:
     """One file into the Hub's cache, in the cache's published layout: a blob, and a link in the snapshot."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
     home = _home_of(repo_id)
     link = home / "snapshots" / commit / name
     if link.is_file():
         return
-    about = get_hf_file_metadata(hf_hub_url(repo_id, name, revision=commit), timeout=TIMEOUT)
+    url = hf_hub_url(repo_id, name, revision=commit)
+    about = get_hf_file_metadata(url, timeout=TIMEOUT)
     blob = home / "blobs" / about.etag
     if not blob.is_file():
-        # A token is for the Hub alone: the file may lie with a storage service, behind a signed address.
-        own = urllib.parse.urlsplit(about.location).netloc == urllib.parse.urlsplit(constants.ENDPOINT).netloc
-        headers = build_hf_headers() if own else {}
-        download(about.location, blob, headers, about.etag if re.fullmatch(SHA256, about.etag) else None)
+        # From the Hub's address, not about.location: that of the storage service expires within the hour.
+        download(url, blob, build_hf_headers(), about.etag if re.fullmatch(SHA256, about.etag) else None)
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)  # left dangling by a deleted blob
     try:
@@ -237,56 +254,6 @@ def arrived(repo_id: str) -> int:
         except FileNotFoundError:  # renamed at this moment
             continue
     return total
-
-
-def _unreachable() -> tuple[type[Exception], ...]:
-    """What the Hub's library raises without a network; its HTTP library differs between versions."""
-    import importlib
-
-    kinds: list[type[Exception]] = [ConnectionError, TimeoutError]
-    for name in ("httpx", "httpx2"):
-        try:
-            kinds.append(importlib.import_module(name).TransportError)
-        except ImportError:
-            continue
-    return tuple(kinds)
-
-
-@contextmanager
-def explained(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn what the Hub's library raises into a HubError of one line."""
-    from huggingface_hub import constants, errors
-
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise HubError(
-            f"{repo_id}: gated; accept its terms at {constants.ENDPOINT}/{repo_id}, then: hf auth login"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise HubError(
-            f"{repo_id}: no such repository on the Hub; correct the name, or, if it is private, log in: "
-            "hf auth login"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise HubError(
-            f"{repo_id}: no revision {revision!r}; give a branch, tag or commit that it has"
-        ) from error
-    except errors.LocalTokenNotFoundError as error:
-        raise HubError(f"{repo_id}: not logged in; log in first: hf auth login") from error
-    except errors.HfHubHTTPError as error:
-        answer = " ".join(str(error).split())[:200]
-        raise HubError(f"{repo_id}: the Hub answers {answer}; try again later") from error
-    except (*_unreachable(), errors.LocalEntryNotFoundError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0][:120] or type(error).__name__
-        raise HubError(
-            f"{repo_id}: the Hub at {constants.ENDPOINT} cannot be reached ({reason}); check the network; "
-            f"what has come is kept: `python -m dit.hub pull {command_name(repo_id)}` goes on from it"
-        ) from error
-    except HubError:
-        raise
-    except OSError as error:
-        raise HubError(f"{repo_id}: {disk_trouble(error)}") from error
 
 
 # --- the authors' own files ---

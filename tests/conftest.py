@@ -116,3 +116,18 @@ def address(tmp_path_factory: pytest.TempPathFactory, ladder_files: list[Path]) 
     log = tmp_path_factory.mktemp("app") / "app.log"
     with serve(["--weights", *map(str, ladder_files)], log) as served:
         yield served.address
+
+
+# --- a small folder of diffusers ---
+
+
+@pytest.fixture(scope="session")
+def pipeline_folder() -> Path:
+    """A whole DiTPipeline with random weights, as diffusers 0.42.1 saved it; not to be written to."""
+    return DATA / "diffusers_pipeline"
+
+
+@pytest.fixture(scope="session")
+def vae_folder(pipeline_folder: Path) -> Path:
+    """Its autoencoder: four latent channels, an eighth of the side; not to be written to."""
+    return pipeline_folder / "vae"

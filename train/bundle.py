@@ -11,6 +11,8 @@ import dit
 from dit.command import exit_status
 from dit.weights import ZOO, save
 
+LICENCE = "Apache-2.0"  # of the bundled weights: the repository's own
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -34,7 +36,7 @@ def bundle(run_dir: Path, name: str, zoo: Path = ZOO) -> Path:
     model = dit.load(run_dir / "weights.safetensors")
     kept = {k: v for k, v in model.provenance.items() if k != "results"}  # those were of other digits
     path = zoo / f"{name}.safetensors"
-    save(path, model, kept | {"name": name}, dtype=torch.bfloat16)
+    save(path, model, kept | {"name": name, "licence": LICENCE}, dtype=torch.bfloat16)
     return path
 
 

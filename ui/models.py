@@ -109,7 +109,7 @@ def table_html(studio: Studio) -> str:
     """All models: size, cost, licence, where they are, memory, and results."""
     rows = []
     for rung in studio.rungs:
-        reason, model = studio.missing(rung), rung.published
+        reason = studio.missing(rung)
         if rung.pipeline:
             state = f"in memory, {size_of(rung.bytes)}"
         elif reason:
@@ -123,7 +123,7 @@ def table_html(studio: Studio) -> str:
             ("dl-number", f"{rung.parameters / 1e6:,.4g} M"),
             ("dl-number", costs.gmacs(rung.macs_per_pass)),
             ("dl-number", size_of(studio.size_on_disk(rung))),
-            ("", html.escape(model.licence if model else str(rung.provenance.get("licence", "Apache-2.0")))),
+            ("", html.escape(str(rung.provenance.get("licence", "not stated")))),
             ("", state),
             ("", html.escape(results_of(rung))),
         )

@@ -31,6 +31,14 @@ WRONG_VALUES = [
     ({"backbone": "unet"}, ["backbone", "'unet'", "dit"]),
     ({"conditioning": "cross"}, ["conditioning", "'cross'", "adaln-zero"]),
     ({"prediction": "x0"}, ["prediction", "'x0'", "epsilon, v"]),
+    ({"frequency_shift": 2}, ["frequency_shift", "2", "0, 1"]),
+    ({"frequency_shift": -1}, ["frequency_shift", "-1", "0, 1"]),
+    ({"mlp_norm_eps": 0}, ["mlp_norm_eps", "0", "positive"]),
+    ({"mlp_norm_eps": -1e-6}, ["mlp_norm_eps", "-1e-06", "positive"]),
+    ({"mlp_norm_eps": float("inf")}, ["mlp_norm_eps", "inf", "finite"]),
+    ({"mlp_norm_eps": float("nan")}, ["mlp_norm_eps", "nan"]),
+    ({"block_embedders": "yes"}, ["block_embedders", "'yes'", "False, True"]),
+    ({"block_embedders": None}, ["block_embedders", "None", "False, True"]),
 ]
 
 
@@ -63,7 +71,9 @@ def test_it_cannot_be_changed():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_it_survives_json(name):
-    config = preset(name, num_classes=3, prediction="v", learn_sigma=False, mlp_ratio=2.5)
+    fields = {"num_classes": 3, "prediction": "v", "learn_sigma": False, "mlp_ratio": 2.5}
+    of_diffusers = {"frequency_shift": 1, "mlp_norm_eps": 1e-5, "block_embedders": True}
+    config = preset(name, **fields, **of_diffusers)
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert set(config.to_dict()) == {field.name for field in dataclasses.fields(ModelConfig)}
 
@@ -71,6 +81,15 @@ def test_it_survives_json(name):
 def test_an_unknown_field_is_named_and_the_known_ones_are_listed():
     with pytest.raises(ValueError, match=r"\['depht', 'width'\].*hidden_size"):
         ModelConfig.from_dict(VALID | {"width": 3, "depht": 4})
+
+
+def test_a_config_from_before_a_field_means_the_authors_model():
+    """Files of earlier versions do not name where diffusers computes otherwise."""
+    values = ModelConfig(**VALID).to_dict()
+    for name in ("frequency_shift", "mlp_norm_eps", "block_embedders"):
+        del values[name]
+    config = ModelConfig.from_dict(values)
+    assert (config.frequency_shift, config.mlp_norm_eps, config.block_embedders) == (0, 1e-6, False)
 
 
 def test_from_dict_checks_values_too():
@@ -93,6 +112,7 @@ def test_the_presets_are_the_papers(size, patch):
     assert (config.num_classes, config.class_dropout_prob) == (1000, 0.1)
     assert config.learn_sigma and config.out_channels == 8
     assert config.prediction == "epsilon"
+    assert (config.frequency_shift, config.mlp_norm_eps, config.block_embedders) == (0, 1e-6, False)
 
 
 def test_preset_replaces_fields_and_checks_them():

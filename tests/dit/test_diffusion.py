@@ -73,6 +73,36 @@ def test_timesteps_at_the_ends():
     assert timesteps(1000).tolist() == list(range(1000))
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 20, 50, 250, 333, 501, 1000])
+def test_leading_timesteps_are_diffusers(n):
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(timestep_spacing="leading", steps_offset=0)
+    scheduler.set_timesteps(n)
+    assert timesteps(n, "leading").tolist() == scheduler.timesteps.flip(0).tolist()
+
+
+def test_leading_timesteps_at_the_ends():
+    assert timesteps(1, "leading").tolist() == [0]
+    assert timesteps(3, "leading").tolist() == [0, 333, 666]
+    assert timesteps(600, "leading").tolist() == list(range(600))
+    assert timesteps(1000, "leading").tolist() == timesteps(1000).tolist() == list(range(1000))
+    assert timesteps(10, "leading").dtype == timesteps(10).dtype == torch.int64
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "", None])
+def test_an_unknown_spacing_lists_the_known(spacing):
+    with pytest.raises(ValueError, match=f"spacing is {spacing!r}; choose one of even, leading"):
+        timesteps(10, spacing)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1001, 2.5, True])
+@pytest.mark.parametrize("spacing", diffusion.SPACINGS)
+def test_a_wrong_number_of_steps_is_refused(spacing, n):
+    with pytest.raises(ValueError, match=f"steps is {n!r}; it must be a whole number from 1 to 1000"):
+        timesteps(n, spacing)
+
+
 def test_timesteps_always_ascend_from_0_to_999():
     for n in range(2, 1001):
         chosen = timesteps(n)

@@ -1,6 +1,7 @@
 """The transformer: the authors' sizes, names, numbers and start, and what its output depends on."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,6 +61,10 @@ def test_parameters_and_macs_of_the_paper(name, side):
         {"mlp_ratio": 2.5},
         {"mlp_ratio": 1.3, "hidden_size": 36},  # 46.8 hidden units: rounded down
         {"class_dropout_prob": 0.0, "prediction": "v"},
+        {"block_embedders": True, "depth": 3},
+        {"block_embedders": True, "num_classes": 0},
+        {"block_embedders": True, "depth": 1},
+        {"frequency_shift": 1, "mlp_norm_eps": 1e-5},
     ],
     ids=str,
 )
@@ -106,6 +111,19 @@ def test_the_state_dict_has_the_authors_layout(name, tensors):
     assert shapes["blocks.0.adaLN_modulation.1.weight"] == (6 * D, D)
     assert shapes["final_layer.linear.weight"] == (8 * p * p, D)
     assert shapes["final_layer.adaLN_modulation.1.weight"] == (2 * D, D)
+
+
+EMBEDDER = {f"t_embedder.mlp.{i}.{part}" for i in (0, 2) for part in ("weight", "bias")}
+
+
+@pytest.mark.parametrize("num_classes", [0, 7])
+def test_blocks_with_embedders_of_their_own_have_the_names_besides(num_classes):
+    """The first block shares the final layer's, under the authors' names; the others' are numbered from 0."""
+    plain = preset("DiT-N/4", num_classes=num_classes)
+    names = [set(on_meta(config).state_dict()) for config in (plain, replace(plain, block_embedders=True))]
+    own = EMBEDDER | ({"y_embedder.embedding_table.weight"} if num_classes else set())
+    assert names[0] < names[1] and plain.depth == 4
+    assert names[1] - names[0] == {f"embedders.{i}.{name}" for i in range(3) for name in own}
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +176,18 @@ def test_the_timestep_sinusoids():
     cosines, sines = embedded[1, :2].tolist(), embedded[1, 128:130].tolist()
     assert cosines == pytest.approx([0.540302, 0.597375], abs=1e-6)
     assert sines == pytest.approx([0.841471, 0.801962], abs=1e-6)
+
+
+def test_diffusers_timestep_sinusoids():
+    """Its get_timestep_embedding with downscale_freq_shift 1: exponents end at 1, not at 127 / 128."""
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    t = torch.tensor([0, 1, 500, 999])
+    for shift in (0, 1):
+        theirs = get_timestep_embedding(t, 256, flip_sin_to_cos=True, downscale_freq_shift=shift)
+        torch.testing.assert_close(sinusoids(t, shift), theirs, atol=1e-4, rtol=0)
+    assert sinusoids(t, 1)[3, 255].item() == pytest.approx(math.sin(999e-4), abs=1e-6)
+    assert (sinusoids(t, 1) - sinusoids(t)).abs().max() > 0.5
 
 
 def test_unpatchify_puts_each_number_where_the_authors_do():
@@ -270,3 +300,69 @@ def test_a_compiled_model_computes_the_same(random_model):
         model, backend="aot_eager", fullgraph=True
     )  # traced alike, without a C++ compiler
     torch.testing.assert_close(compiled(x, t, y), model(x, t, y), atol=1e-5, rtol=0)
+
+
+# --- where diffusers' DiT computes otherwise ---
+
+
+def output_of(model: DiT) -> torch.Tensor:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return model(torch.randn(2, 3, 8, 8), torch.tensor([3, 900]), torch.tensor([1, 10]))
+
+
+@pytest.mark.parametrize("fields", [{"frequency_shift": 1}, {"mlp_norm_eps": 1e-2}], ids=str)
+def test_each_field_changes_the_output(fields, random_model):
+    """The same weights, drawn in the same order."""
+    plain, changed = random_model(), random_model(**fields)
+    assert list(plain.state_dict()) == list(changed.state_dict())
+    assert (output_of(plain) - output_of(changed)).abs().max() > 1e-4
+
+
+def test_the_epsilon_is_of_the_second_norm_alone(random_model):
+    """The first norm, and the last layer's, keep 1e-6 also in diffusers."""
+    model, x, c = random_model(mlp_norm_eps=1e9), torch.randn(2, 16, 32), torch.randn(2, 32)
+    block = model.blocks[0]
+    with torch.no_grad():
+        block.adaLN_modulation[1].weight.zero_()
+        block.adaLN_modulation[1].bias.copy_(torch.tensor([0.0, 0, 1, 0, 0, 1]).repeat_interleave(32))
+        attended = x + block.attn(torch.nn.functional.layer_norm(x, (32,), eps=1e-6))
+        nothing = block.mlp(torch.zeros(1, 1, 32))  # all that so large an epsilon leaves
+        torch.testing.assert_close(block(x, c), attended + nothing, atol=1e-3, rtol=0)
+
+
+def test_blocks_that_embed_alike_compute_what_one_embedder_does(random_model):
+    model = random_model(depth=3)
+    own = DiT(replace(model.config, block_embedders=True)).eval()
+    copies = {
+        name: model.state_dict()[name.split(".", 2)[2] if name.startswith("embedders.") else name]
+        for name in own.state_dict()
+    }
+    own.load_state_dict(copies, strict=True)
+    assert torch.equal(output_of(own), output_of(model))
+    for i, embedders in enumerate(own.embedders):  # of the second and the third block
+        for name, parameter in embedders.named_parameters():
+            kept = parameter.data.clone()
+            parameter.data.add_(0.1)
+            assert not torch.allclose(output_of(own), output_of(model), atol=1e-5), (i, name)
+            parameter.data.copy_(kept)
+
+
+def test_own_embedders_start_as_the_authors_do():
+    torch.manual_seed(0)
+    model = dit.build("DiT-N/8", num_classes=100, block_embedders=True)
+    assert len(model.embedders) == 3
+    for embedders in model.embedders:
+        for normal in (embedders.t_embedder.mlp[0], embedders.t_embedder.mlp[2]):
+            assert normal.weight.std().item() == pytest.approx(0.02, rel=0.1) and (normal.bias == 0).all()
+        assert embedders.y_embedder.embedding_table.weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_weights_take_and_give_float32(dtype, random_model):
+    for fields in ({}, {"block_embedders": True, "num_classes": 11, "class_dropout_prob": 0.0}):
+        model = random_model(**fields)
+        expected = output_of(model)
+        output = output_of(model.to(dtype))
+        assert output.dtype == torch.float32
+        assert 0 < (output - expected).square().mean().sqrt() < 0.1 * expected.std()

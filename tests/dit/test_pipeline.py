@@ -7,9 +7,23 @@ import pytest
 import torch
 
 import dit
-from dit.diffusion import timesteps
-from dit.pipeline import MAX_SEED, Pipeline, SampleSettings, Speed, measure_speed, to_pictures
+from dit.autoencoder import Autoencoder, load_autoencoder
+from dit.diffusion import SPACINGS, linear_schedule, timesteps
+from dit.dit import DiT
+from dit.pipeline import (
+    MAX_SEED,
+    Pipeline,
+    SampleSettings,
+    Speed,
+    guided,
+    measure_speed,
+    passes,
+    to_pictures,
+    usual_guidance,
+)
+from dit.published import PUBLISHED
 from dit.samplers import SAMPLERS
+from dit.weights import WeightsError, outline, published_outline, save
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +94,8 @@ def test_the_first_noise_is_the_seeds(pipeline):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("eta", 0.5), ("guided_channels", 1), ("guidance_interval", (0, 500))]
+    ("field", "value"),
+    [("eta", 0.5), ("guided_channels", 1), ("guidance_interval", (0, 500)), ("spacing", "leading")],
 )
 def test_settings_reach_the_sampler(field, value, pipeline):
     plain = pipeline.generate(settings(guidance_scale=4.0)).x0
@@ -137,10 +152,11 @@ def test_the_model_is_put_into_evaluation_mode(random_model):
 
 @pytest.mark.parametrize("steps", [1, 2, 9])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_one_frame_a_step(sampler, steps, pipeline):
-    frames = list(pipeline.stream(settings(steps=steps, sampler=sampler)))
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_one_frame_a_step(spacing, sampler, steps, pipeline):
+    frames = list(pipeline.stream(settings(steps=steps, sampler=sampler, spacing=spacing)))
     assert [frame.index for frame in frames] == list(range(steps))
-    assert [frame.t for frame in frames] == timesteps(steps).flip(0).tolist()
+    assert [frame.t for frame in frames] == timesteps(steps, spacing).flip(0).tolist()
     assert {frame.steps for frame in frames} == {steps}
     for frame in frames:
         assert frame.x0.shape == frame.x_t.shape == (2, 8, 8, 3)
@@ -152,7 +168,7 @@ def test_one_frame_a_step(sampler, steps, pipeline):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize(
-    ("fields", "passes"),
+    ("fields", "counts"),
     [
         ({}, [1] * 5),
         ({"guidance_scale": 3.0}, [2] * 5),
@@ -162,13 +178,13 @@ def test_one_frame_a_step(sampler, steps, pipeline):
     ],
     ids=str,
 )
-def test_the_cost_is_that_of_the_passes_that_ran(sampler, fields, passes, pipeline, calls):
+def test_the_cost_is_that_of_the_passes_that_ran(sampler, fields, counts, pipeline, calls):
     wish = settings(steps=5, sampler=sampler, **fields)
     spent = [frame.macs for frame in pipeline.stream(wish)]
-    assert calls == [2 * n for n in passes]
+    assert calls == [2 * n for n in counts]
     one = 2 * dit.macs(pipeline.model.config)
-    assert spent == [one * sum(passes[: i + 1]) for i in range(5)]
-    assert pipeline.passes(wish) == sum(passes)
+    assert spent == [one * sum(counts[: i + 1]) for i in range(5)]
+    assert pipeline.passes(wish) == sum(counts)
 
 
 def test_nothing_runs_before_the_first_frame_between_frames_or_after_closing(pipeline, calls):
@@ -198,6 +214,204 @@ def test_the_caller_does_not_inherit_inference_mode(pipeline):
     stream.close()
 
 
+# --- latents ---
+
+
+@pytest.fixture(scope="module")
+def latents(random_model, vae_folder):
+    """A small model of latents and a small autoencoder: 8 x 8 latents, 64 x 64 pixels."""
+    return Pipeline(random_model(in_channels=4), "cpu", load_autoencoder(vae_folder))
+
+
+@pytest.fixture(scope="module")
+def tiny(random_model):
+    """The same with the small kind of autoencoder, which shows every step as a picture."""
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    sizes = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
+    return Pipeline(random_model(in_channels=4), "cpu", Autoencoder("tiny", AutoencoderTiny(**sizes)))
+
+
+def test_pixels_are_finished_with_the_last_step(pipeline):
+    frames = list(pipeline.stream(settings()))
+    assert [(frame.finished, frame.done) for frame in frames] == [(0, False)] * 3 + [(2, True)]
+
+
+@pytest.mark.parametrize("kind", ["latents", "tiny"])
+def test_latents_are_previews_and_then_picture_after_picture(kind, request):
+    pipeline, steps = request.getfixturevalue(kind), 4
+    wish = settings(classes=[1, 2, 3], seeds=[1, 2, 3], guidance_scale=2.0)
+    frames = list(pipeline.stream(wish))
+    assert [frame.finished for frame in frames] == [0] * steps + [1, 2, 3]
+    assert [frame.done for frame in frames] == [False] * (steps + 2) + [True]
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 3, 3, 3]
+    assert [frame.t for frame in frames] == [999, 666, 333, 0, 0, 0, 0]
+    previews, decoded = frames[:steps], frames[steps:]
+    side = 64 if kind == "tiny" else 8
+    assert (
+        {frame.x0.shape for frame in previews}
+        == {frame.x_t.shape for frame in previews}
+        == {(3, side, side, 3)}
+    )
+    assert {frame.x0.shape for frame in decoded} == {(3, 64, 64, 3)}
+    one = 3 * dit.macs(pipeline.model.config) * 2
+    assert [frame.macs for frame in frames] == [one, 2 * one, 3 * one, *[4 * one] * 4]  # of the transformer
+    assert [frame.seconds for frame in frames] == sorted(frame.seconds for frame in frames)
+    enlarged = previews[-1].x0.repeat(64 // side, axis=1).repeat(64 // side, axis=2)
+    for frame in decoded:
+        n = frame.finished
+        assert (frame.x0[:n] == decoded[-1].x0[:n]).all()  # what is finished stays
+        assert (frame.x0[n:] == enlarged[n:]).all()  # the rest is its preview
+        assert (frame.x0 == frame.x_t).all()
+    if kind == "latents":
+        assert all((decoded[-1].x0[i] != enlarged[i]).any() for i in range(3))
+
+
+def test_the_pictures_are_the_decoded_latents(latents):
+    wish = settings(steps=3)
+    noise = torch.stack(
+        [torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in wish.seeds]
+    )
+    with torch.no_grad():
+        *_, last = SAMPLERS["ddim"](
+            guided(latents.model, wish), noise, linear_schedule().alpha_bar, timesteps(3)
+        )
+        expected = to_pictures(latents.autoencoder.decode(last.x_t))
+        preview = to_pictures(latents.autoencoder.preview(last.x_t))
+    *_, before, _, done = latents.stream(wish)
+    assert abs(done.x0.astype(int) - expected).max() <= 1 and expected.std() > 5
+    assert abs(before.x0.astype(int) - preview).max() <= 1
+    assert (latents.generate(wish).x0 == done.x0).all()
+
+
+def test_decoding_can_be_stopped_between_pictures(latents, monkeypatch):
+    decoded = []
+    original = latents.autoencoder.decode
+    monkeypatch.setattr(latents.autoencoder, "decode", lambda z: decoded.append(len(z)) or original(z))
+    stream = latents.stream(settings(steps=2, classes=[1] * 5, seeds=range(5)))
+    for _ in range(2):
+        next(stream)
+    assert decoded == []
+    next(stream), next(stream)
+    assert decoded == [1, 1]
+    stream.close()
+    assert decoded == [1, 1] and list(stream) == []
+
+
+def test_time_between_decoded_pictures_is_not_counted(latents, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("dit.pipeline.time.perf_counter", lambda: now)
+    for frame in latents.stream(settings(steps=2)):
+        assert frame.seconds == 0
+        now += 1000
+
+
+def test_the_noise_can_be_given(pipeline, latents):
+    """Then the seeds do not matter, but for what an ancestral sampler adds later."""
+    for drawer, channels in ((pipeline, 3), (latents, 4)):
+        noise = torch.stack(
+            [torch.randn(channels, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (5, 6)]
+        )
+        for sampler in SAMPLERS:
+            plain = drawer.generate(settings(sampler=sampler)).x0
+            assert (drawer.generate(settings(sampler=sampler), x_T=noise).x0 == plain).all()
+        other = drawer.generate(settings(seeds=[7, 8]), x_T=noise).x0
+        assert (other == drawer.generate(settings()).x0).all()
+
+
+def test_the_autoencoder_must_fit(random_model, latents):
+    for channels in (3, 8):
+        with pytest.raises(ValueError, match=f"{channels} channels, but the latents of .* have 4"):
+            Pipeline(random_model(in_channels=channels), "cpu", latents.autoencoder)
+
+
+def test_loading_finds_the_autoencoder(random_model, pipeline_folder, vae_folder, tmp_path):
+    """The folder's own, or the provenance's, or the one that is asked for; none for pixels."""
+    assert Pipeline.load(pipeline_folder).autoencoder.source == str(pipeline_folder / "vae")
+    model = random_model(in_channels=4)
+    save(tmp_path / "m.safetensors", model, {"autoencoder": str(vae_folder)})
+    loaded = Pipeline.load(tmp_path / "m.safetensors", dtype=torch.bfloat16, tiling=True)
+    assert loaded.autoencoder.source == str(vae_folder) and loaded.autoencoder.module.use_tiling
+    assert loaded.autoencoder.module.dtype == loaded.model.pos_embed.dtype == torch.bfloat16
+    assert loaded.generate(settings(steps=2)).x0.std() > 5
+    with pytest.raises(WeightsError, match="nonsense"):
+        Pipeline.load(tmp_path / "m.safetensors", autoencoder="nonsense")
+    save(tmp_path / "pixels.safetensors", random_model())
+    assert Pipeline.load(tmp_path / "pixels.safetensors").autoencoder is None
+
+
+def test_loading_names_a_file_whose_latents_do_not_fit(random_model, vae_folder, tmp_path):
+    save(tmp_path / "m.safetensors", random_model(in_channels=8))
+    with pytest.raises(WeightsError, match="m.safetensors: this model has 8 channels.*have 4"):
+        Pipeline.load(tmp_path / "m.safetensors", autoencoder=str(vae_folder))
+
+
+@pytest.mark.parametrize(
+    ("fields", "provenance", "scale"),
+    [
+        ({}, {}, 2.0),
+        ({"in_channels": 1}, {}, 2.0),
+        ({"in_channels": 4}, {}, 4.0),
+        ({"in_channels": 4}, {"results": {"guidance_scale": 1.5}}, 1.5),
+        ({"in_channels": 4}, {"results": {"fid": 3}}, 4.0),
+        ({"num_classes": 0}, {"results": {"guidance_scale": 1.5}}, 1.0),
+        ({"class_dropout_prob": 0.0}, {}, 1.0),
+    ],
+    ids=str,
+)
+def test_usual_guidance(fields, provenance, scale, random_model):
+    model = random_model(**fields)
+    model.provenance = provenance
+    assert usual_guidance(model) == scale
+
+
+# --- planning without weights ---
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes_wanted"),
+    [
+        ({}, 5),
+        ({"guidance_scale": 3.0}, 10),
+        ({"guidance_scale": 3.0, "guidance_interval": (250, 700)}, 7),  # at 999, 749, 500, 250, 0
+        ({"guidance_scale": 3.0, "guidance_interval": (250, 700), "spacing": "leading"}, 7),  # 800 ... 0
+        ({"guidance_scale": 3.0, "guidance_interval": (700, 999), "spacing": "leading"}, 6),
+        ({"guidance_scale": 3.0, "guidance_interval": (700, 999)}, 7),
+    ],
+    ids=str,
+)
+def test_a_model_without_weights_can_plan(fields, passes_wanted, random_model, pipeline):
+    with torch.device("meta"):
+        empty = DiT(pipeline.model.config)
+    wish = settings(steps=5, **fields)
+    assert passes(empty, wish) == pipeline.passes(wish) == passes_wanted
+    assert sum(guided(empty, wish).passes(int(t)) for t in timesteps(5, wish.spacing)) == passes_wanted
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [({"classes": [3, 10]}, "class is 10.*0 to 9"), ({"guided_channels": 4}, "guided channels is 4")],
+    ids=str,
+)
+def test_a_plan_refuses_what_the_model_could_not_serve(fields, said, pipeline):
+    with torch.device("meta"):
+        empty = DiT(pipeline.model.config)
+    for plan in (guided, passes):
+        with pytest.raises(ValueError, match=said):
+            plan(empty, settings(**fields))
+
+
+def test_an_outline_has_no_weights_and_can_plan(pipeline_folder):
+    empty = outline(pipeline_folder)
+    assert {parameter.device.type for parameter in empty.parameters()} == {"meta"}
+    assert empty.provenance["name"] == "diffusers_pipeline" and not empty.training
+    assert passes(empty, settings(classes=[0, 999], guidance_scale=4.0)) == 8
+    large = published_outline(PUBLISHED["DiT-XL/2-512"])
+    assert sum(parameter.numel() for parameter in large.parameters()) == PUBLISHED["DiT-XL/2-512"].parameters
+    assert usual_guidance(large) == 4.0
+
+
 # --- settings ---
 
 
@@ -211,6 +425,7 @@ def test_the_caller_does_not_inherit_inference_mode(pipeline):
         ({"steps": 0}, "steps is 0.*from 1 to 1000"),
         ({"steps": 1001}, "steps is 1001.*from 1 to 1000"),
         ({"sampler": "euler"}, "'euler'.*ddim, dpm-solver.*ddpm"),
+        ({"spacing": "trailing"}, "spacing is 'trailing'; choose one of even, leading"),
         ({"eta": 0.5, "sampler": "ddpm"}, "eta is 0.5.*ddpm"),
         ({"eta": 0.5, "sampler": "dpm-solver++"}, "eta is 0.5"),
         ({"eta": 1.5}, "eta is 1.5"),
