@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import dit
+from dit.diffusers_layout import diffusers_copies, diffusers_names
 from dit.export import scheduler_config, transformer_config
-from dit.layouts import diffusers_copies, diffusers_names
 from dit.published import PUBLISHED
 
 NAME = "DiT-XL/2-256"

@@ -1,5 +1,6 @@
 """Between pictures and latents: diffusers' autoencoders, and nothing at all for models of pixels."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ LATENT_TO_RGB = (
     (-0.2829, 0.1762, 0.2721),
     (-0.2120, -0.2616, -0.7177),
 )
+LATENT_CHANNELS = len(LATENT_TO_RGB)
 
 
 class Autoencoder:
@@ -35,9 +37,9 @@ class Autoencoder:
             WeightsError: latents that no preview is known for.
         """
         config = module.config
-        if config.latent_channels != len(LATENT_TO_RGB):
+        if config.latent_channels != LATENT_CHANNELS:
             raise WeightsError(
-                f"{source}: expected {len(LATENT_TO_RGB)} latent channels, as in the SD autoencoder, "
+                f"{source}: expected {LATENT_CHANNELS} latent channels, as in the SD autoencoder, "
                 f"found {config.latent_channels}"
             )
         self.source, self.module = source, module.eval().requires_grad_(False)
@@ -107,19 +109,27 @@ def load_autoencoder(
         )
     kinds = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
     try:
-        kind = AutoencoderKL.load_config(folder, local_files_only=True).get("_class_name")
+        kind = json.loads((folder / "config.json").read_text())["_class_name"]
         if kind not in kinds:
             raise WeightsError(f"{folder}: expected {' or '.join(kinds)}, found {kind}")
-        module = kinds[kind].from_pretrained(
+        module, loaded = kinds[kind].from_pretrained(
             folder,
             torch_dtype=dtype,
             local_files_only=True,
             low_cpu_mem_usage=False,  # which needs accelerate
             use_safetensors=(folder / WEIGHTS[0]).is_file(),  # else a pickle, read with weights_only
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if isinstance(error, WeightsError):
-            raise
+        autoencoder = Autoencoder(name, module, tiling)
+    except WeightsError:
+        raise
+    except Exception as error:  # diffusers checks little: a broken config fails anywhere
         reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{folder}: expected a whole autoencoder of diffusers, found {reason}") from error
-    return Autoencoder(name, module, tiling).to(device)
+        raise WeightsError(
+            f"{folder}: expected a whole autoencoder of diffusers, found {type(error).__name__}: {reason}; "
+            "download it again"
+        ) from error
+    wrong = {what: names for what, names in loaded.items() if names}
+    if wrong:  # diffusers would draw random numbers for what is missing, and warn
+        raise WeightsError(f"{folder}: its tensors are not those of its config: {wrong}")
+    return autoencoder.to(device)

@@ -42,9 +42,11 @@ def find_class(names: Sequence[str], wanted: str) -> int:
     if wanted in names:
         return names.index(wanted)
     folded = wanted.casefold()
-    if found := [y for y, name in enumerate(names) if name.casefold() == folded]:
-        return found[0]
-    found = [y for y, name in enumerate(names) if folded in _synonyms(name)]
+    spelt = [y for y, name in enumerate(names) if wanted in _synonyms(name)]
+    whole = [y for y, name in enumerate(names) if name.casefold() == folded]
+    if len(spelt) == 1 or whole:
+        return spelt[0] if len(spelt) == 1 else whole[0]
+    found = [y for y, name in enumerate(names) if folded in map(str.casefold, _synonyms(name))]
     if len(found) == 1:
         return found[0]
     if found:
@@ -57,4 +59,4 @@ def find_class(names: Sequence[str], wanted: str) -> int:
 
 def _synonyms(name: str) -> list[str]:
     plain = name.split(" (the ")[0] if name.endswith(")") else name
-    return [synonym.strip().casefold() for synonym in plain.split(",")]
+    return [synonym.strip() for synonym in plain.split(",")]

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dit.autoencoder import load_autoencoder
+from dit.autoencoder import LATENT_CHANNELS, load_autoencoder
 from dit.classes import class_names
 from dit.config import ModelConfig
+from dit.diffusers_layout import DIFFUSERS_NULL, LABELS, diffusers_copies, diffusers_names
 from dit.dit import DiT
 from dit.layers import FREQUENCIES, sinusoids
-from dit.layouts import DIFFUSERS_NULL, FORMAT, LABELS, diffusers_copies, diffusers_names
+from dit.layouts import FORMAT
+from dit.tensors import TensorFile
 from dit.weights import WeightsError, atomic_write, write_tensors
 
 RIDGE = 1e-2  # on the refitted timestep weights: with less they grow large and fit no better
@@ -24,6 +26,10 @@ def check_exportable(config: ModelConfig) -> None:
     reasons = []
     if config.in_channels in (1, 3):
         reasons.append("it draws pixels, and DiTPipeline decodes latents: train on latents to export")
+    elif config.in_channels != LATENT_CHANNELS:
+        reasons.append(
+            f"its latents have {config.in_channels} channels, and the autoencoder's {LATENT_CHANNELS}"
+        )
     if config.num_classes > DIFFUSERS_NULL:
         reasons.append(
             f"it has {config.num_classes} classes, and DiTPipeline's null class is {DIFFUSERS_NULL}"
@@ -47,16 +53,16 @@ def export_diffusers(
             holds something else already.
     """
     check_exportable(model.config)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "model_index.json").exists():
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    ours = weights.is_file() and FORMAT in TensorFile(weights).metadata
+    if folder.exists() and any(folder.iterdir()) and not ours:
         raise WeightsError(f"{folder}: holds other files; give a new folder, or one of an earlier export")
     decoder = load_autoencoder(autoencoder or model.provenance.get("autoencoder") or "ft-mse")
     config, state = _as_diffusers_computes(model)
     tensors = {name: tensor.to(dtype) for name, tensor in _to_diffusers(config, state).items()}
     provenance = {k: v for k, v in model.provenance.items() if k != "autoencoder"}  # vae/ travels along
     own = {"config": config.to_dict(), "provenance": provenance}
-    write_tensors(
-        folder / "transformer" / "diffusion_pytorch_model.safetensors", tensors, {"format": "pt", FORMAT: own}
-    )
+    write_tensors(weights, tensors, {"format": "pt", FORMAT: own})
     _write(folder / "transformer" / "config.json", transformer_config(config))
     _write(folder / "scheduler" / "scheduler_config.json", scheduler_config(config))
     decoder.module.register_to_config(_name_or_path="")  # where it was on this machine

@@ -1,5 +1,6 @@
 """`python -m dit.sample`: pictures from any model, as one PNG with every setting inside."""
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,13 +89,17 @@ def draw(command: Sample) -> Path:
         spacing=command.spacing,
         guided_channels=command.guided_channels,
     )
-    for frame in tqdm(pipeline.stream(settings), total=settings.steps, desc=command.model, unit="step"):
+    frames = settings.steps + (len(labels) if pipeline.autoencoder else 0)  # decoding a picture is one too
+    for frame in tqdm(pipeline.stream(settings), total=frames, desc=command.model, unit="step"):
         last = frame
     described = [
         {
             "model": command.model,
             "class": names[y] if names else None,
             **settings.describe(i),
+            "dtype": command.dtype,
+            "autoencoder": pipeline.autoencoder.source if pipeline.autoencoder else None,
+            "tiling": command.tiling,
             "source": provenance.get("source"),
             "commit": provenance.get("commit"),
         }
@@ -118,7 +123,7 @@ def parse_classes(text: str | None, names: tuple[str, ...]) -> list[int]:
         return list(SHOWN) if len(names) == 1000 else list(range(min(len(names), 16)))
     labels = []
     for word in text.split(","):
-        if word.strip().lstrip("-").isdigit():
+        if re.fullmatch(r"\s*-?[0-9]+\s*", word):
             if not 0 <= int(word) < len(names):
                 raise ValueError(f"class is {int(word)}; this model has classes 0 to {len(names) - 1}")
             labels.append(int(word))

@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,7 @@ class TensorFile:
         self.extras: dict[str, Any] = {}  # of a checkpoint: what it holds besides weights; of a config, all
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.parts: dict[str, Path] = {}  # name -> the file that holds it
+        self.float32: set[str] = set()  # names of what is stored in single precision
         for part in _parts_of(path):
             shapes = self._scan_checkpoint(part) if part.suffix in PICKLES else self._scan_safetensors(part)
             self.shapes |= shapes
@@ -61,12 +63,16 @@ class TensorFile:
     def _scan_safetensors(self, part: Path) -> dict[str, tuple[int, ...]]:
         with _opened(part) as file:
             self.metadata |= file.metadata() or {}
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            slices = {name: file.get_slice(name) for name in file.keys()}
+            self.float32 |= {name for name, tensor in slices.items() if tensor.get_dtype() == "F32"}
+            return {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
 
     def _scan_checkpoint(self, part: Path) -> dict[str, tuple[int, ...]]:
         content = _unpickle(part)
         self.extras |= {name: value if name == "config" else ... for name, value in content.items()}
-        return {name: tuple(tensor.shape) for name, tensor in _weights_of(content).items()}
+        tensors = _weights_of(content)
+        self.float32 |= {name for name, tensor in tensors.items() if tensor.dtype == torch.float32}
+        return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 @contextmanager
@@ -87,11 +93,11 @@ def _parts_of(path: Path) -> list[Path]:
         return [path]
     try:
         names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+        parts = [path.parent / Path(name).name for name in names]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(
             f"{path}: expected an index with a weight_map, found a broken one; download it again"
         ) from error
-    parts = [path.parent / Path(name).name for name in names]
     if missing := [part.name for part in parts if not part.is_file()]:
         raise WeightsError(
             f"{path}: expected the parts that it lists, {', '.join(missing)} missing; download them"
@@ -117,6 +123,11 @@ def _unpickle(path: Path) -> dict[str, Any]:
                 f"{path}: refused, since reading it would run {code[1]}; nothing was run; "
                 "ask its maker for a safetensors file, or for a checkpoint of tensors alone"
             ) from error
+        if "Unsupported operand" in reason and (protocol := _protocol_of(path)) > 3:
+            raise WeightsError(
+                f"{path}: expected a checkpoint of pickle protocol 2, as torch.save writes, found protocol "
+                f"{protocol}, which cannot be read without running it; save it again with torch.save"
+            ) from error
         reason = re.sub(r"^Weights only load failed.*?: ", "", reason).split(". ")[0][:120]
         raise WeightsError(
             f"{path}: expected a whole torch checkpoint, found {path.stat().st_size:,} bytes that are not "
@@ -125,6 +136,18 @@ def _unpickle(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: expected a dictionary of tensors, found a {type(content).__name__}")
     return content
+
+
+def _protocol_of(path: Path) -> int:
+    """The pickle protocol of a checkpoint; 0 if that cannot be told."""
+    if _is_archive(path):
+        with zipfile.ZipFile(path) as archive:
+            name = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+            start = archive.open(name).read(2) if name else b""
+    else:
+        with path.open("rb") as file:
+            start = file.read(2)
+    return start[1] if len(start) == 2 and start[0] == 0x80 else 0  # the opcode PROTO
 
 
 def _is_archive(path: Path) -> bool:
@@ -139,4 +162,6 @@ def _weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
         if isinstance(content.get(key), dict):
             content = content[key]
             break
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {
+        name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)
+    }

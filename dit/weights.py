@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from dit import remote
 from dit.config import ModelConfig, preset
+from dit.diffusers_layout import DIFFUSERS_NULL, LABELS
 from dit.dit import LAYER_NORM_EPS, DiT
 from dit.layers import sincos_position_table
-from dit.layouts import DIFFUSERS_NULL, FORMAT, LABELS, Stored, open_stored
+from dit.layouts import FORMAT, Stored, open_stored
 from dit.published import PUBLISHED, Published, is_repo_id, published
 from dit.tensors import WeightsError
 
@@ -257,7 +258,7 @@ def _groups(found: Stored, rows: dict[str, list[int]], keep: bool) -> list[list[
     kept, parts, size = [], [[]], 0
     limit = SHARE * sum(map(math.prod, found.file.shapes.values()))
     for name, theirs in found.sources.items():
-        if keep and len(theirs) == 1 and name not in rows:
+        if keep and len(theirs) == 1 and name not in rows and theirs[0] in found.file.float32:
             kept.append(name)
             continue
         parts[-1].append(name)

@@ -20,9 +20,10 @@ import dit
 from dit import remote, samplers
 from dit.autoencoder import load_autoencoder
 from dit.config import ModelConfig, preset
+from dit.diffusers_layout import SCHEDULE_FIXED, diffusers_copies, diffusers_names
 from dit.diffusion import linear_schedule, timesteps
 from dit.export import transformer_config
-from dit.layouts import FORMAT, SCHEDULE_FIXED, diffusers_copies, diffusers_names
+from dit.layouts import FORMAT
 from dit.pipeline import Pipeline, SampleSettings, guided
 from dit.weights import WeightsError, describe, load, save
 from tests.weights_files import write_hollow
@@ -611,7 +612,7 @@ def test_a_checkpoint_with_a_broken_config_is_named(config, tmp_path):
 def test_a_folder_with_our_file_is_taken_first(folder, random_model):
     model = random_model()
     save(folder / "weights.safetensors", model, {"name": "ours"})
-    assert describe(folder) == (model.config, {"name": "ours"})
+    assert describe(folder) == (model.config, {"name": "ours", "autoencoder": str(folder / "vae")})
 
 
 # --- half precision, and memory ---
