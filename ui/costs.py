@@ -49,11 +49,12 @@ def price_html(request: Request) -> str:
         for title, value, tip in cells
     )
     guided = passes > settings.steps
+    decoding = f" Decoding its latent adds {gmacs(rung.decoder_macs)} GMACs." if rung.latent else ""
     per_step = "2 passes a step, one with and one without the class" if guided else "1 pass a step"
     steps, total = count_of("step", settings.steps), count_of("pass", passes)
     return (
         f'<div class="dl-price">{grid}</div><p>{html.escape(rung.name)}: {steps}, {per_step}, '
-        f"make {total} a picture. 1 MAC = 2 FLOPs.</p>"
+        f"make {total} a picture. 1 MAC = 2 FLOPs.{decoding}</p>"
     )
 
 

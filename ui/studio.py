@@ -64,6 +64,11 @@ class Rung:
         return self.config.input_size * (LATENT_FACTOR if self.latent else 1)
 
     @property
+    def decoder_macs(self) -> float:
+        """What the autoencoder spends on decoding a picture; 0 for a model of pixels."""
+        return DECODER_MACS * self.side**2 if self.latent else 0.0
+
+    @property
     def titles(self) -> tuple[str, ...]:
         """Short names of its classes."""
         return titles(self.classes)
@@ -88,11 +93,9 @@ class Rung:
 
     def seconds(self, settings: SampleSettings) -> float:
         """Expected seconds on this machine for these settings, decoding included."""
-        decoding = DECODER_MACS * self.side**2 / self.macs_per_pass * self.speed.per_picture
         pictures = len(settings.seeds)
-        return self.speed.seconds(self.passes(settings), pictures, settings.steps) + (
-            pictures * decoding if self.latent else 0.0
-        )
+        decoding = pictures * self.decoder_macs / self.macs_per_pass * self.speed.per_picture
+        return self.speed.seconds(self.passes(settings), pictures, settings.steps) + decoding
 
     def correct_speed(self, settings: SampleSettings, seconds: float) -> None:
         """Correct the expectation by a finished job: the timing at start may have met a busy machine."""
