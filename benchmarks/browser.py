@@ -62,7 +62,11 @@ def serve(
             yield Served(_answering(app, f"http://127.0.0.1:{port}", log), app.pid)
         finally:
             app.terminate()
-            app.wait(timeout=30)
+            try:
+                app.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                app.kill()
+                app.wait()
 
 
 def _answering(app: subprocess.Popen, address: str, log: Path) -> str:

@@ -11,7 +11,6 @@ from dit.remote import WEIGHTS, fetch
 from dit.tensors import WeightsError
 
 DEFAULT = "ft-mse"  # what the DiT authors' sample.py decodes with
-PIXELS = "pixels"
 TILE = 32  # latents: side of the tiles of tiled decoding, as large as a picture of 256 x 256
 
 # The SD autoencoder's latents (already scaled) to RGB in [-1, 1], as a linear map: the factors that ComfyUI
@@ -40,7 +39,7 @@ class Autoencoder:
         if config.latent_channels != LATENT_CHANNELS:
             raise WeightsError(
                 f"{source}: expected {LATENT_CHANNELS} latent channels, as in the SD autoencoder, "
-                f"found {config.latent_channels}"
+                f"found {config.latent_channels}; choose an autoencoder of that family"
             )
         self.source, self.module = source, module.eval().requires_grad_(False)
         self.tiny = "Tiny" in type(module).__name__
@@ -71,12 +70,7 @@ class Autoencoder:
         return self.module.decode((latents / self.scale).to(self.module.dtype)).sample.float()
 
     def preview(self, latents: Tensor) -> Tensor:
-        """(N, C, h, w), scaled -> (N, 3, h, w): what the picture will roughly be, at no cost.
-
-        The small autoencoder decodes instead: its pictures are worth the little that they cost.
-        """
-        if self.tiny:
-            return self.decode(latents)
+        """(N, C, h, w), scaled -> (N, 3, h, w): what the picture will roughly be, at no cost."""
         return torch.einsum("nchw,cd->ndhw", latents, latents.new_tensor(LATENT_TO_RGB))
 
 

@@ -18,11 +18,12 @@ def imagenet_classes() -> tuple[str, ...]:
 
 
 def class_names(provenance: dict[str, Any], num_classes: int) -> tuple[str, ...]:
-    """The names of a model's classes, in label order, as its provenance has them."""
+    """The names of a model's classes, in label order, as its provenance has them; numbers for the rest."""
     names = provenance.get("classes")
     if names == "imagenet" or (names is None and num_classes == 1000):
         return imagenet_classes()
-    return tuple(names or (f"class {y}" for y in range(num_classes)))
+    known = [str(name) for name in names] if isinstance(names, list | tuple) else []
+    return tuple(known[y] if y < len(known) else f"class {y}" for y in range(num_classes))
 
 
 def titles(names: Sequence[str]) -> tuple[str, ...]:

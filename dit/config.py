@@ -89,6 +89,11 @@ class ModelConfig:
         return self.in_channels * (2 if self.learn_sigma else 1)
 
     @property
+    def is_latent(self) -> bool:
+        """Whether the model draws latents, which an autoencoder decodes; 1 (grey) and 3 (RGB) are pixels."""
+        return self.in_channels not in (1, 3)
+
+    @property
     def tokens(self) -> int:
         """T, the number of patches of one picture."""
         return (self.input_size // self.patch_size) ** 2

@@ -32,7 +32,7 @@ def download(
 ) -> Path:
     """Fetch url to target, going on from an earlier try; the file gets its name when it is whole.
 
-    The Hub's own library starts again from the first byte in each process; three gigabytes deserve better.
+    The Hub's own library starts again from the first byte in each process.
     sha256: of the content, if it is known.
 
     Raises:
@@ -56,7 +56,7 @@ def download(
             lock.unlink(missing_ok=True)  # only now: who waits at it, or comes later, finds the target
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            partial.unlink(missing_ok=True)  # nobody is helped by a disk that stays full
+            partial.unlink(missing_ok=True)  # else the disk stays full
         raise HubError(f"{url}: {disk_trouble(error)}") from error
     return target
 
@@ -64,6 +64,7 @@ def download(
 def _fill(url: str, partial: Path, headers: dict[str, str]) -> None:
     """Append to partial until all is there, reconnecting where a connection breaks off."""
     failures, total, reason, now = 0, None, "", 0
+    most = partial.stat().st_size if partial.exists() else 0
     with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc=partial.stem[:24]) as bar:
         while failures <= RETRIES:
             done = partial.stat().st_size if partial.exists() else 0
@@ -85,7 +86,8 @@ def _fill(url: str, partial: Path, headers: dict[str, str]) -> None:
             now = partial.stat().st_size if partial.exists() else 0
             if total is not None and now == total:
                 return
-            failures = failures + 1 if now == done else 0
+            failures = 0 if now > most else failures + 1
+            most = max(most, now)
             reason = reason or "the connection broke off"
             if failures <= RETRIES:
                 time.sleep(min(0.2 * 2**failures, 3.0))
@@ -100,7 +102,7 @@ def _append(url: str, partial: Path, headers: dict[str, str], done: int, bar: tq
     asked = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     for name, value in headers.items():
         asked.add_unredirected_header(name, value)  # a token is for this host alone
-    with urllib.request.urlopen(asked, timeout=TIMEOUT) as answer:
+    with _opened(asked) as answer:
         if answer.status != 206:
             done = 0  # the server cannot continue: it sends all of it
         if not (length := answer.headers["Content-Length"]):
@@ -108,7 +110,10 @@ def _append(url: str, partial: Path, headers: dict[str, str], done: int, bar: tq
         total = done + int(length)
         free = shutil.disk_usage(partial.parent).free
         if total - done > free:
-            raise OSError(errno.ENOSPC, f"{size_of(total - done)} are to come, {size_of(free)} are free")
+            raise HubError(
+                f"{url}: {size_of(total - done)} are to come, but {partial.parent} has {size_of(free)} free; "
+                "free some, or let HF_HOME name a folder on a larger disk"
+            )
         bar.total = total
         bar.update(done - bar.n)
         with partial.open("ab" if done else "wb", buffering=0) as file:
@@ -116,6 +121,16 @@ def _append(url: str, partial: Path, headers: dict[str, str], done: int, bar: tq
                 file.write(chunk)
                 bar.update(len(chunk))
     return total
+
+
+def _opened(asked: urllib.request.Request) -> http.client.HTTPResponse:
+    """The answer to a request; what fails on the way there is the connection, whatever it is raised as."""
+    try:
+        return urllib.request.urlopen(asked, timeout=TIMEOUT)
+    except urllib.error.HTTPError:
+        raise
+    except OSError as error:
+        raise _Broken(str(getattr(error, "reason", error)) or type(error).__name__) from error
 
 
 class _Broken(Exception):
@@ -149,6 +164,5 @@ def _slow(file) -> str:  # Python 3.10
 def disk_trouble(error: OSError) -> str:
     """What to do about a file that cannot be written."""
     if error.errno == errno.ENOSPC:
-        detail = f" ({error.strerror})" if "to come" in str(error.strerror) else ""
-        return f"the disk is full{detail}; free some space, or let HF_HOME name a folder on a larger disk"
+        return "the disk is full; free some space, or let HF_HOME name a folder on a larger disk"
     return f"cannot be written: {error}; let HF_HOME name a folder that can be"

@@ -24,7 +24,7 @@ RIDGE = 1e-2  # on the refitted timestep weights: with less they grow large and 
 def check_exportable(config: ModelConfig) -> None:
     """Raises WeightsError if diffusers' DiTPipeline has no place for such a model; says why."""
     reasons = []
-    if config.in_channels in (1, 3):
+    if not config.is_latent:
         reasons.append("it draws pixels, and DiTPipeline decodes latents: train on latents to export")
     elif config.in_channels != LATENT_CHANNELS:
         reasons.append(

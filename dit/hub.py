@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from dit import remote
+from dit.command import exit_status
 from dit.published import AUTOENCODERS, PUBLISHED, published, size_of
 from dit.tensors import WeightsError
 from dit.weights import load, locate, zoo
@@ -53,7 +54,7 @@ class Push:
     private: bool = False
     """keep the repository to yourself"""
     guidance: float | None = None
-    """guidance scale of the card's grid; the one that the model was evaluated at, else 2"""
+    """guidance scale of the card's grid; what the model was evaluated at, else 4 for latents, 2 for pixels"""
     steps: int = 50
     """steps of the card's grid"""
     autoencoder: str | None = None
@@ -94,38 +95,38 @@ def pull(command: Pull) -> Path:
         print(f"{name}: {size_of(model.bytes)}. Licence {model.licence}: {model.terms}.", flush=True)
         if command.authors_file:
             return remote.fetch_authors_file(name)
-        return remote.fetch(model.repo_id, command.revision or model.revision)
+        return locate(name, command.revision)
     if command.authors_file:
         raise WeightsError(f"{command.name}: only {', '.join(PUBLISHED)} have an authors' file")
     if command.name in AUTOENCODERS:
         repo_id, revision, folder = AUTOENCODERS[command.name]
-        return remote.fetch(repo_id, command.revision or revision, folder)
+        if command.revision:
+            raise WeightsError(f"{command.name}: pinned to {revision[:7]}; leave --revision out")
+        return remote.fetch(repo_id, revision, folder)
     return locate(command.name, command.revision)
+
+
+def run(command: Command) -> None:
+    """Do what was asked for, and print what came of it."""
+    if isinstance(command, List):
+        show_list()
+    elif isinstance(command, Pull):
+        print(pull(command))
+    elif isinstance(command, Export):
+        from dit.export import export_diffusers
+
+        print(export_diffusers(load(command.source), command.folder, command.autoencoder))
+    else:
+        from dit.publish import publish
+
+        print(publish(command.source, command.repo_id, command.private, command.steps, command.guidance,
+                      command.autoencoder, command.licence))  # fmt: skip
 
 
 def main(command: Command) -> int:
     """Run a command; returns its exit status."""
-    try:
-        if isinstance(command, List):
-            show_list()
-        elif isinstance(command, Pull):
-            print(pull(command))
-        elif isinstance(command, Export):
-            from dit.export import export_diffusers
-
-            print(export_diffusers(load(command.source), command.folder, command.autoencoder))
-        else:
-            from dit.publish import publish
-
-            print(publish(command.source, command.repo_id, command.private, command.steps, command.guidance,
-                          command.autoencoder, command.licence))  # fmt: skip
-    except ValueError as error:  # WeightsError among them
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; what has come is kept, and the same command goes on from it", file=sys.stderr)
-        return 130
-    return 0
+    kept = "what has come is kept, and the same command goes on from it"
+    return exit_status(lambda: run(command), f"stopped; {kept}" if isinstance(command, Pull) else "stopped")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def open_stored(path: Path, config: ModelConfig | None = None) -> Stored:
 def _with_autoencoder(found: Stored, folder: Path) -> Stored:
     """Note the autoencoder that lies beside a model."""
     if (folder / "vae" / "config.json").is_file():
-        found.provenance = found.provenance | {"autoencoder": str(folder / "vae")}
+        found.provenance = found.provenance | {"autoencoder": str((folder / "vae").resolve())}
     return found
 
 
@@ -77,7 +77,10 @@ def parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelConfig, dic
     """Config and provenance of one of our files. Raises WeightsError where they are broken."""
     try:
         provenance = json.loads(metadata.get("provenance", "{}"))
-        return ModelConfig.from_dict(json.loads(metadata["config"])), provenance
+        config = ModelConfig.from_dict(json.loads(metadata["config"]))
+        if not isinstance(provenance, dict):
+            raise TypeError(f"provenance is a {type(provenance).__name__}, not an object")
+        return config, provenance
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: expected a model config inside, found a broken one: {error}") from error
 

@@ -1,6 +1,5 @@
 """From settings to pictures: a model on a device, streaming every step with what it has cost so far."""
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -134,7 +133,7 @@ def usual_guidance(model: DiT) -> float:
     """
     if not model.config.has_null_class:
         return 1.0
-    unknown = 2.0 if model.config.in_channels in (1, 3) else 4.0
+    unknown = 4.0 if model.config.is_latent else 2.0
     return float(model.provenance.get("results", {}).get("guidance_scale", unknown))
 
 
@@ -146,7 +145,7 @@ class Pipeline:
     ) -> None:
         """Raises ValueError where the model's output is neither pixels nor the autoencoder's latents."""
         channels = model.config.in_channels
-        if autoencoder is None and channels not in (1, 3):
+        if autoencoder is None and model.config.is_latent:
             raise ValueError(
                 f"this model has {channels} channels; 1 (grey) and 3 (RGB) are pictures; "
                 "latents need an autoencoder: Pipeline.load finds one"
@@ -183,7 +182,7 @@ class Pipeline:
         """
         model = load(source, device, dtype=dtype, revision=revision)
         decoder = None
-        if model.config.in_channels not in (1, 3):
+        if model.config.is_latent:
             chosen = autoencoder or model.provenance.get("autoencoder") or autoencoders.DEFAULT
             decoder = autoencoders.load_autoencoder(chosen, device, tiling=tiling)
         try:
@@ -293,35 +292,3 @@ def from_pictures(pixels: np.ndarray) -> Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in [-1, 1], in memory of its own."""
     writable = np.require(pixels, requirements="W")  # torch warns of a read-only array
     return torch.from_numpy(writable).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-@dataclass(frozen=True)
-class Speed:
-    """A measured cost model of one forward pass: seconds = overhead + per_picture * pictures."""
-
-    overhead: float  # seconds
-    per_picture: float  # seconds
-
-    def seconds(self, passes: int, pictures: int, steps: int) -> float:
-        """Expected seconds for a batch: `passes` forward passes a picture, in `steps` network calls."""
-        return steps * self.overhead + passes * pictures * self.per_picture
-
-
-@torch.inference_mode()
-def measure_speed(pipeline: Pipeline, batches: tuple[int, int] = (2, 16), repeats: int = 3) -> Speed:
-    """Time forward passes at two batch sizes, the fastest of a few repeats each, and fit `Speed` to them."""
-    config, fastest = pipeline.model.config, []
-    for batch in batches:
-        x = torch.zeros(
-            batch, config.in_channels, config.input_size, config.input_size, device=pipeline.device
-        )
-        t = torch.zeros(batch, dtype=torch.long, device=pipeline.device)
-        times = []
-        for _ in range(repeats + 1):  # the first warms up
-            started = time.perf_counter()
-            output = pipeline.model(x, t, t if config.num_classes else None)
-            output.sum().item()  # waits for the device
-            times.append(time.perf_counter() - started)
-        fastest.append(min(times[1:]))
-    per_picture = max(0.0, (fastest[1] - fastest[0]) / (batches[1] - batches[0]))
-    return Speed(max(0.0, fastest[0] - batches[0] * per_picture), per_picture or math.ulp(1.0))

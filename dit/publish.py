@@ -8,6 +8,7 @@ from typing import Any
 
 from dit.classes import class_names, titles
 from dit.dit import DiT
+from dit.download import HubError
 from dit.export import check_exportable, export_diffusers
 from dit.flops import macs
 from dit.hub_errors import explained
@@ -32,7 +33,7 @@ def publish(
     """Upload a model to OWNER/NAME; returns its address there.
 
     What goes: weights.safetensors, which `dit.load` takes; for a model of latents a diffusers pipeline beside
-    it; README.md, the card; samples.png, drawn now. All in one commit: a failure changes nothing.
+    it; README.md, the card; samples.png, drawn now. All in one commit: no half of it can be there.
     source: weights file, run folder, bundled name. licence: of the weights; None: what their provenance says.
 
     Raises:
@@ -47,17 +48,20 @@ def publish(
         )
     from huggingface_hub import HfApi
 
+    api = HfApi()
     with explained(repo_id, None):
-        api = HfApi()
         owner = api.whoami()["name"]  # before the work: without a login all of it would be in vain
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            prepare(source, folder, repo_id, steps, guidance, autoencoder, licence)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(source, folder, repo_id, steps, guidance, autoencoder, licence)
+        with explained(repo_id, None):
             api.create_repo(repo_id, private=private, exist_ok=True)
+            if private and not api.repo_info(repo_id).private:  # create_repo leaves what is there as it is
+                raise HubError(f"{repo_id}: exists and is public; give another name, or leave --private out")
             commit = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, commit_message=f"{Path(source).stem}, by {owner}"
             )
-    return str(commit.commit_url if hasattr(commit, "commit_url") else commit)
+    return str(commit.commit_url)
 
 
 def prepare(

@@ -35,7 +35,7 @@ class Sample:
     steps: int = 50
     """network calls, 1 to 1000"""
     guidance: float | None = None
-    """guidance scale; default: the one that the model was evaluated at, else 4"""
+    """guidance scale; default: what the model was evaluated at, else 4 for latents, 2 for pixels"""
     seed: int = 0
     """of the first picture; the next have the next ones"""
     sampler: str = "ddim"
@@ -98,7 +98,7 @@ def draw(command: Sample) -> Path:
             "class": names[y] if names else None,
             **settings.describe(i),
             "dtype": command.dtype,
-            "autoencoder": pipeline.autoencoder.source if pipeline.autoencoder else None,
+            "autoencoder": command.autoencoder,  # None: the model's own
             "tiling": command.tiling,
             "source": provenance.get("source"),
             "commit": provenance.get("commit"),

@@ -5,7 +5,7 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,12 @@ class TensorFile:
                 tensors = _weights_of(_unpickle(part))
                 found |= {name: tensors[name] for name in inside}
             else:
-                with _opened(part) as file:
+                with opened(part) as file:
                     found |= {name: file.get_tensor(name) for name in inside}
         return found
 
     def _scan_safetensors(self, part: Path) -> dict[str, tuple[int, ...]]:
-        with _opened(part) as file:
+        with opened(part) as file:
             self.metadata |= file.metadata() or {}
             slices = {name: file.get_slice(name) for name in file.keys()}
             self.float32 |= {name for name, tensor in slices.items() if tensor.get_dtype() == "F32"}
@@ -76,7 +76,8 @@ class TensorFile:
 
 
 @contextmanager
-def _opened(path: Path):
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, as safe_open gives it. Raises WeightsError for a damaged one."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ from dit.dit import LAYER_NORM_EPS, DiT
 from dit.layers import sincos_position_table
 from dit.layouts import FORMAT, Stored, open_stored
 from dit.published import PUBLISHED, Published, is_repo_id, published
-from dit.tensors import WeightsError
+from dit.tensors import WeightsError, opened
 
 ZOO = Path(__file__).resolve().parent.parent / "assets" / "zoo"
 MODEL_NAME = re.compile(r"Di(T|ffiT)-[A-Z]+[/-]\d+.*")  # nobody's repository
@@ -86,14 +86,8 @@ def read_header(path: Path, expected: str) -> dict[str, Any]:
     Raises:
         WeightsError: truncated, or of another format.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path}: expected a whole safetensors file, found {path.stat().st_size:,} bytes that are not "
-            f"one ({error}); copy or download it again"
-        ) from error
+    with opened(path) as file:
+        metadata = file.metadata() or {}
     if metadata.get("format") != expected:
         raise WeightsError(
             f"{path}: expected a file of format {expected!r} with its config inside, "
@@ -137,12 +131,15 @@ def locate(source: Path | str, revision: str | None = None) -> Path:
     Raises:
         WeightsError: none of them; the message lists the names there are. Or it cannot be downloaded.
     """
-    if (path := Path(source)).exists():
-        return path
-    if (name := str(source).replace("/", "-")) in zoo():
-        return zoo()[name]
-    if name := published(str(source)):
-        return remote.fetch(PUBLISHED[name].repo_id, revision or PUBLISHED[name].revision)
+    path = Path(source)
+    here = path if path.exists() else zoo().get(str(source).replace("/", "-"))
+    name = None if here else published(str(source))
+    if revision and (here or name):
+        raise WeightsError(f"{source}: revision {revision!r} is for OWNER/NAME on the Hub; leave it out here")
+    if here:
+        return here
+    if name:
+        return remote.fetch(PUBLISHED[name].repo_id, PUBLISHED[name].revision)
     names = ", ".join([*zoo(), *PUBLISHED])
     if MODEL_NAME.fullmatch(str(source)) or not is_repo_id(str(source)):
         raise WeightsError(
@@ -162,7 +159,7 @@ def stored(source: Path | str, config: ModelConfig | None = None, revision: str 
         WeightsError: see `load`.
     """
     found = open_stored(locate(source, revision), config)
-    if name := published(str(source)):
+    if not Path(source).exists() and (name := published(str(source))):
         # diffusers would compute these weights otherwise than the authors' code, which trained them.
         found.config = replace(found.config, frequency_shift=0, mlp_norm_eps=LAYER_NORM_EPS)
         found.provenance |= PUBLISHED[name].provenance()

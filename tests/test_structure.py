@@ -47,6 +47,7 @@ DIT = {
     "publish": {
         "classes",
         "dit",
+        "download",
         "export",
         "flops",
         "hub_errors",
@@ -55,9 +56,10 @@ DIT = {
         "published",
         "weights",
     },
+    "speed": {"pipeline"},
     # commands
     "sample": {"classes", "command", "pictures", "pipeline", "weights"},
-    "hub": {"export", "publish", "published", "remote", "tensors", "weights"},
+    "hub": {"command", "export", "publish", "published", "remote", "tensors", "weights"},
 }
 
 

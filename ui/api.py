@@ -1,5 +1,6 @@
 """The page's API for programs."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -35,7 +36,8 @@ def build(studio: Studio, turns: Turns) -> None:
         session: gr.Request,
     ) -> AsyncIterator[tuple]:  # fmt: skip
         """Draw pictures of one class: PNG files with their settings inside, and what they cost."""
-        request = check(studio, model, label, steps, guidance_scale, seed, pictures, sampler)
+        values = (model, label, steps, guidance_scale, seed, pictures, sampler)
+        request = await asyncio.to_thread(check, studio, *values)
         frame = None
         async with contextlib.aclosing(draw(turns, request, session.session_hash)) as events:
             async for event in events:

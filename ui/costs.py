@@ -3,7 +3,7 @@
 import html
 
 from ui.request import Request
-from ui.studio import Rung, Studio
+from ui.studio import Missing, Rung, Studio
 from ui.turns import Wait
 
 CSS = """
@@ -72,11 +72,16 @@ def ladder_html(studio: Studio, chosen: Rung | None) -> str:
         reason = studio.missing(rung)
         kind = " dl-missing" if reason else ""
         kind += " dl-chosen" if rung is chosen else ""
-        tip = html.escape(reason or f"{gmacs(rung.macs_per_pass)} GMACs a pass", quote=True)
+        tip = html.escape(str(reason or "") or f"{gmacs(rung.macs_per_pass)} GMACs a pass", quote=True)
         items.append(f'<li class="{kind.strip()}" title="{tip}">{html.escape(rung.name)}</li>')
     reason = studio.missing(chosen) if chosen else None
-    note = f"<p>{html.escape(reason)}</p>" if reason else ""
+    note = f"<p>{missing_html(reason)}</p>" if reason else ""
     return f'<ol class="dl-ladder" aria-label="models, cheapest first">{"".join(items)}</ol>{note}'
+
+
+def missing_html(missing: Missing) -> str:
+    """Why a model is not here, and the command that helps, ready to be copied."""
+    return f"{html.escape(missing.reason)}: <code>{html.escape(missing.command)}</code>"
 
 
 def count_of(noun: str, number: int) -> str:

@@ -1,5 +1,6 @@
 """The Explore tab: class, steps, guidance and model size; a picture that forms; what it costs."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -127,7 +128,7 @@ def build(studio: Studio, turns: Turns) -> Refresh:
     async def on_generate(
         session: gr.Request, before: Trajectory | None, locked: bool, shown: str, *values: Any
     ) -> AsyncIterator[dict]:
-        request = check(studio, *(values if locked else with_random_seed(values)))
+        request = await asyncio.to_thread(check, studio, *(values if locked else with_random_seed(values)))
         kept, pace = Trajectory(request), Pace()
         yield running | {controls.seed: request.settings.seeds[0], status: "Starting …"}
         async with contextlib.aclosing(draw(turns, request, session.session_hash)) as events:
@@ -140,7 +141,8 @@ def build(studio: Studio, turns: Turns) -> Refresh:
                     continue
                 kept.add(event)
                 if pace.due():
-                    yield {canvas: picture_html(request, event, shown), status: status_of(event)}
+                    drawn = await asyncio.to_thread(picture_html, request, event, shown)
+                    yield {canvas: drawn, status: status_of(event)}
                     pace.shown()
         if not kept.frames:
             yield idle | {status: "Stopped before the first step.", scrub: scrubber(before)}
@@ -148,7 +150,7 @@ def build(studio: Studio, turns: Turns) -> Refresh:
         last = kept.close()
         stopped = "" if last.done else "**Stopped.** "
         yield idle | {
-            canvas: picture_html(request, last, shown),
+            canvas: await asyncio.to_thread(picture_html, request, last, shown),
             status: stopped + status_of(last),
             scrub: scrubber(kept) | {"value": len(kept.frames)},
             trajectory: kept,

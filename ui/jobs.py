@@ -19,7 +19,7 @@ def check(studio: Studio, *values: Any) -> Request:
     except (TypeError, ValueError) as error:
         raise gr.Error(str(error), print_exception=False) from error
     if reason := studio.missing(request.rung):
-        raise gr.Error(reason, print_exception=False)
+        raise gr.Error(str(reason), print_exception=False)
     return request
 
 
@@ -33,5 +33,12 @@ async def draw(turns: Turns, request: Request, session: str) -> AsyncIterator[Ev
         try:
             async for event in events:
                 yield event
-        except (WeightsError, OSError, MemoryError) as error:  # while loading a model
-            raise gr.Error(f"{error or 'not enough memory'}", print_exception=False) from error
+        except (WeightsError, OSError) as error:  # while a model is read
+            raise gr.Error(str(error), print_exception=False) from error
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            raise gr.Error(
+                "not enough memory for this job; ask for fewer pictures, or free memory in the Models tab",
+                print_exception=False,
+            ) from error

@@ -2,12 +2,14 @@
 
 import asyncio
 import atexit
+import contextlib
 import html
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
 import gradio as gr
@@ -40,6 +42,7 @@ CSS = """
   overflow: hidden; border: 1px solid var(--border-color-primary); }
 .dl-progress div { height: 100%; background: var(--color-accent); }
 """
+PROJECT = Path(remote.__file__).resolve().parent.parent  # where `python -m dit.hub` is found
 HEADS = ("Model", "Picture", "Parameters", "GMACs a pass", "Size", "Licence", "Where", "Results")
 ABOUT = """Each model's cost is counted in GMACs, 10⁹ multiply-accumulates of one forward pass of one picture:
 what the DiT paper prints as "Gflops". Parameters count everything in the weights file, the fixed position
@@ -52,28 +55,39 @@ class Download:
     """One model on its way, in a process of its own, so that it can be stopped at any byte."""
 
     rung: Rung
-    session: str  # of the visitor who may cancel it
+    session: str | None  # of the visitor who may cancel it; None: who has left, so anyone may
     process: asyncio.subprocess.Process
     log: IO[str]
+    before: int  # bytes that an earlier download has brought
     began: float = field(default_factory=time.monotonic)
-    before: int = 0  # bytes that an earlier download has brought
     cancelled: bool = False
 
     @classmethod
     async def start(cls, rung: Rung, session: str) -> "Download":
         """Begin, or go on from where an earlier one stopped."""
-        log = tempfile.TemporaryFile("w+")
+        log, before = tempfile.TemporaryFile("w+"), remote.arrived(rung.published.repo_id)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "dit.hub", "pull", rung.name,
-            stdout=asyncio.subprocess.DEVNULL, stderr=log, cwd=_project(),
+            stdout=asyncio.subprocess.DEVNULL, stderr=log, cwd=PROJECT,
         )  # fmt: skip
-        atexit.register(lambda: process.returncode is None and process.kill())
-        return cls(rung, session, process, log, before=remote.arrived(rung.published.repo_id))
+        job = cls(rung, session, process, log, before)
+        atexit.register(job.kill)
+        return job
 
     def cancel(self) -> None:
         """Stop at once; what has come is kept."""
         self.cancelled = True
-        self.process.terminate()
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process, if it has not ended."""
+        if self.process.returncode is None:
+            self.process.kill()
+
+    def close(self) -> None:
+        """Give back what the process needed, once it has ended."""
+        atexit.unregister(self.kill)
+        self.log.close()
 
     def progress_html(self) -> str:
         """A bar, bytes, pace and the expected wait."""
@@ -99,10 +113,40 @@ class Download:
         return lines[-1] if lines else f"The download ended with exit status {self.process.returncode}."
 
 
-def _project() -> str:
-    from pathlib import Path
+@dataclass(eq=False)
+class Downloads:
+    """All downloads of the page, one a model. For the event loop alone."""
 
-    return str(Path(remote.__file__).resolve().parent.parent)
+    under_way: dict[str, Download] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def follow(self, rung: Rung, session: str) -> AsyncIterator[tuple[Download, str]]:
+        """Start a download, or watch the one that somebody else has started: yields it and its progress."""
+        async with self.lock:  # starting takes a moment, in which a second visitor may ask for the same
+            job = self.under_way.get(rung.name)
+            if job is None or job.process.returncode is not None:
+                if job:
+                    job.close()
+                job = self.under_way[rung.name] = await Download.start(rung, session)
+        ended = asyncio.ensure_future(job.process.wait())
+        while not ended.done():
+            yield job, await asyncio.to_thread(job.progress_html)
+            await asyncio.wait([ended], timeout=0.5)
+        yield job, f"<p>{html.escape(job.outcome())}</p>"
+        if self.under_way.get(rung.name) is job:
+            del self.under_way[rung.name]
+            job.close()
+
+    def cancel(self, session: str) -> None:
+        """Stop what a visitor has started, and what was started by those who have left."""
+        for job in self.under_way.values():
+            if job.session in (session, None):
+                job.cancel()
+
+    def leave(self, session: str) -> None:
+        """A visitor has left: the download goes on, and others may cancel it."""
+        for job in self.under_way.values():
+            job.session = None if job.session == session else job.session
 
 
 def table_html(studio: Studio) -> str:
@@ -113,8 +157,7 @@ def table_html(studio: Studio) -> str:
         if rung.pipeline:
             state = f"in memory, {size_of(rung.bytes)}"
         elif reason:
-            text, _, command = reason.partition("python -m ")
-            state = html.escape(text) + (f"<code>python -m {html.escape(command)}</code>" if command else "")
+            state = costs.missing_html(reason)
         else:
             state = "on this machine; read into memory when drawn with"
         cells = (
@@ -148,12 +191,13 @@ def results_of(rung: Rung) -> str:
     if rung.published:
         return rung.published.results
     results: dict[str, Any] = rung.provenance.get("results", {})
-    if "accuracy" not in results:
+    try:
+        return (
+            f"accuracy {results['accuracy']['overall']:.1%} of {results['pictures_per_class']} pictures "
+            f"a class: {results['steps']} {results['sampler']} steps, guidance {results['guidance_scale']:g}"
+        )
+    except (KeyError, TypeError, ValueError):  # somebody else's, or from before they were all written down
         return "not evaluated"
-    return (
-        f"accuracy {results['accuracy']['overall']:.1%} of {results.get('pictures_per_class', '?')} pictures "
-        f"a class: {results['steps']} {results['sampler']} steps, guidance {results['guidance_scale']:g}"
-    )
 
 
 def terms_of(rung: Rung) -> str:
@@ -165,8 +209,8 @@ def terms_of(rung: Rung) -> str:
     )
 
 
-def build(studio: Studio, turns: Turns, tab: gr.Tab, refresh: Refresh) -> None:
-    """Lay out the tab and wire it. refresh: see `explore.build`."""
+def build(studio: Studio, turns: Turns, tab: gr.Tab, refresh: Refresh) -> Downloads:
+    """Lay out the tab and wire it; returns the downloads. refresh: see `explore.build`."""
     published = [rung for rung in studio.rungs if rung.published]
     table = gr.HTML(table_html(studio), elem_id="models")
     with gr.Row(equal_height=True):
@@ -184,43 +228,33 @@ def build(studio: Studio, turns: Turns, tab: gr.Tab, refresh: Refresh) -> None:
             unload = gr.Button("Free memory", elem_id="unload")
     progress = gr.HTML(elem_id="progress")
     gr.Markdown(ABOUT)
-    under_way: dict[str, Download] = {}
+    downloads = Downloads()
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
     def named(name: str) -> Rung:
-        return next((rung for rung in published if rung.name == name), published[0])
+        return next(rung for rung in published if rung.name == name)
 
     async def on_download(name: str, session: gr.Request) -> AsyncIterator[dict]:
         rung = named(name)
-        if remote.cached(rung.published.repo_id, rung.published.revision):
+        if await asyncio.to_thread(studio.missing, rung) is None:
             yield {progress: f"<p>{html.escape(rung.name)} is here already.</p>"}
             return
-        if rung.name not in under_way:
-            under_way[rung.name] = await Download.start(rung, session.session_hash)
-        job = under_way[rung.name]
-        own = job.session == session.session_hash
-        while job.process.returncode is None:
-            yield {
-                progress: job.progress_html(),
-                download: gr.update(interactive=False),
-                cancel: gr.update(interactive=own),
-            }
-            try:
-                await asyncio.wait_for(asyncio.shield(job.process.wait()), 0.5)
-            except asyncio.TimeoutError:
-                continue
-        under_way.pop(rung.name, None)
+        async with contextlib.aclosing(downloads.follow(rung, session.session_hash)) as events:
+            async for job, shown in events:
+                own = job.session in (session.session_hash, None)
+                yield {
+                    progress: shown,
+                    download: gr.update(interactive=False),
+                    cancel: gr.update(interactive=own),
+                }
         yield {
-            progress: f"<p>{html.escape(job.outcome())}</p>",
             download: gr.update(interactive=True),
             cancel: gr.update(interactive=False),
-            table: table_html(studio),
+            table: await asyncio.to_thread(table_html, studio),
         }
 
     async def on_cancel(session: gr.Request) -> None:
-        for job in list(under_way.values()):
-            if job.session == session.session_hash and job.process.returncode is None:
-                job.cancel()
+        downloads.cancel(session.session_hash)
 
     async def on_unload() -> tuple[str, str]:
         try:
@@ -228,7 +262,8 @@ def build(studio: Studio, turns: Turns, tab: gr.Tab, refresh: Refresh) -> None:
                 await turns.unload(rung)
         except Full as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return table_html(studio), "<p>All memory is free; models are read again when drawn with.</p>"
+        shown = await asyncio.to_thread(table_html, studio)
+        return shown, "<p>All memory is free; models are read again when drawn with.</p>"
 
     def on_open() -> str:
         studio.ask_hub()
@@ -247,3 +282,4 @@ def build(studio: Studio, turns: Turns, tab: gr.Tab, refresh: Refresh) -> None:
     refresh(job)
     cancel.click(on_cancel, None, None, **quick)
     refresh(unload.click(on_unload, None, [table, progress], **quick))
+    return downloads

@@ -35,12 +35,13 @@ def build(studio: Studio) -> gr.Blocks:
         with gr.Tab("Explore"):
             refresh = explore.build(studio, turns)
         with gr.Tab("Models") as tab:
-            models.build(studio, turns, tab, refresh)
+            downloads = models.build(studio, turns, tab, refresh)
         api.build(studio, turns)
 
         async def leave(session: gr.Request) -> None:
             """A visitor who closes the page leaves the line. Async, to stay in the thread of `turns`."""
             turns.stop(session.session_hash)
+            downloads.leave(session.session_hash)
 
         demo.unload(leave)
         refresh(demo.load(lambda: studio.ask_hub(), show_progress="hidden", api_visibility="private"))

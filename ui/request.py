@@ -37,6 +37,8 @@ class Request:
             "images_seen": self.rung.provenance.get("images_seen"),
             "commit": self.rung.provenance.get("commit"),
             "source": self.rung.provenance.get("source"),
+            "autoencoder": self.rung.autoencoder,  # None: the model's own
+            "tiling": self.rung.tiling,
         }
 
 

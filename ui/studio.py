@@ -12,8 +12,9 @@ from dit.classes import class_names, titles
 from dit.config import ModelConfig
 from dit.dit import DiT
 from dit.flops import macs
-from dit.pipeline import Frame, Pipeline, SampleSettings, Speed, measure_speed, passes, usual_guidance
-from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, size_of
+from dit.pipeline import Frame, Pipeline, SampleSettings, passes, usual_guidance
+from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, published, size_of
+from dit.speed import Speed, measure_speed
 
 TIMED = 5e9  # MACs a pass up to which a model is loaded and timed at the start; larger ones are estimated
 GUESSED_RATE = 5e10  # MACs a second of a machine on which nothing has been timed
@@ -21,16 +22,29 @@ DECODER_MACS = 4.75e6  # of the SD autoencoder's decoder, a pixel of the picture
 LATENT_FACTOR = 8  # of the SD autoencoder: sides of a picture to sides of its latent
 
 
+@dataclass(frozen=True)
+class Missing:
+    """Why a model cannot be drawn with, and the one command that helps."""
+
+    reason: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.command}"
+
+
 @dataclass(eq=False)
 class Rung:
     """One model of the ladder, in memory or not."""
 
     name: str
-    source: str | Path  # as `dit.load` takes it
+    source: str | Path  # a path on this machine, or the name of a published model
     outline: DiT  # on the meta device: config, provenance and shapes, no weights
     classes: tuple[str, ...]  # names of its classes, in label order
     speed: Speed
     published: Published | None = None
+    autoencoder: str | None = None  # decodes its latents, if not the one that it came with
+    tiling: bool = False
     pipeline: Pipeline | None = None  # while it is in memory
 
     @property
@@ -56,7 +70,7 @@ class Rung:
     @property
     def latent(self) -> bool:
         """Whether it draws latents, which an autoencoder decodes."""
-        return self.config.in_channels not in (1, 3)
+        return self.config.is_latent
 
     @property
     def side(self) -> int:
@@ -81,10 +95,10 @@ class Rung:
     @property
     def bytes(self) -> int:
         """Memory that its weights and its autoencoder's take now; 0 if it is not in memory."""
-        if self.pipeline is None:
+        pipeline = self.pipeline  # once: the device's thread may unload it at any time
+        if pipeline is None:
             return 0
-        modules = [self.pipeline.model]
-        modules += [self.pipeline.autoencoder.module] if self.pipeline.autoencoder else []
+        modules = [pipeline.model] + ([pipeline.autoencoder.module] if pipeline.autoencoder else [])
         return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
 
     def passes(self, settings: SampleSettings) -> int:
@@ -110,8 +124,6 @@ class Studio:
     rungs: list[Rung]  # by compute, cheapest first
     device: torch.device
     limit: int
-    autoencoder: str | None = None  # overrides the models' own
-    tiling: bool = False
     reachable: bool | None = None  # whether the Hub answered when last asked; None: not asked yet
     resident: list[Rung] = field(default_factory=list)  # least recently used first
 
@@ -127,36 +139,36 @@ class Studio:
         """Bytes of a model's files, or of what a download would bring."""
         if rung.published:
             return rung.published.bytes
-        path = weights.locate(rung.source)
+        path = Path(rung.source)
         files = path.rglob("*") if path.is_dir() else [path]
         return sum(file.stat().st_size for file in files if file.is_file())
 
-    def missing(self, rung: Rung) -> str | None:
-        """Why a model cannot be drawn with now, and the one command that helps; None if it can."""
+    def missing(self, rung: Rung) -> Missing | None:
+        """Why a model cannot be drawn with now; None if it can."""
         if rung.pipeline:
             return None
         model = rung.published
         if model and not remote.cached(model.repo_id, model.revision):
-            return self._not_here(f"{rung.name} is", rung.name, size_of(model.bytes))
+            return self._not_here(f"{rung.name} ({size_of(model.bytes)}) is", rung.name)
         if rung.latent:
-            wanted = self.autoencoder or rung.provenance.get("autoencoder") or DEFAULT
-            if model and not self.autoencoder or Path(wanted).is_dir():
+            wanted = rung.autoencoder or rung.provenance.get("autoencoder") or DEFAULT
+            if (model and not rung.autoencoder) or Path(wanted).is_dir():
                 return None
             repo_id, revision, folder = AUTOENCODERS.get(wanted, (wanted, None, ""))
             if is_repo_id(repo_id) and not remote.cached(repo_id, revision, folder):
-                return self._not_here(f"{rung.name} needs the autoencoder {wanted}, which is", wanted, "")
+                return self._not_here(f"{rung.name} needs the autoencoder {wanted}, which is", wanted)
         return None
 
-    def _not_here(self, what: str, name: str, size: str) -> str:
+    def _not_here(self, what: str, name: str) -> Missing:
+        command = f"python -m dit.hub pull {name}"
         if remote.is_offline():
-            reason = "HF_HUB_OFFLINE is set. Where there is a network"
-        elif self.reachable is False:
-            reason = "the Hub cannot be reached from here. Where it can"
-        else:
-            return f"{what} not on this machine yet. Models tab, or: python -m dit.hub pull {name}" + (
-                f" ({size})" if size else ""
+            return Missing(f"{what} not on this machine, and HF_HUB_OFFLINE is set; with a network", command)
+        if self.reachable is False:
+            return Missing(
+                f"{what} not on this machine, and the Hub cannot be reached; where it can", command
             )
-        return f"{what} not on this machine, and {reason}: python -m dit.hub pull {name}"
+        where = "the Models tab, or" if name in PUBLISHED else "run"
+        return Missing(f"{what} not on this machine yet; {where}", command)
 
     def ask_hub(self) -> None:
         """Note whether the Hub answers, if anything is missing. Takes up to 3 s: for a thread."""
@@ -173,7 +185,7 @@ class Studio:
             while len(self.resident) >= self.limit:
                 self.unload(self.resident[0])  # before, not after: both at once might not fit
             rung.pipeline = Pipeline.load(
-                rung.source, self.device, autoencoder=self.autoencoder, tiling=self.tiling
+                rung.source, self.device, autoencoder=rung.autoencoder, tiling=rung.tiling
             )
         else:
             self.resident.remove(rung)
@@ -216,22 +228,31 @@ def open_studio(
     """
     if limit < 1:
         raise ValueError(f"max_resident is {limit}; it must be at least 1")
+    if autoencoder and not (
+        autoencoder in AUTOENCODERS or Path(autoencoder).is_dir() or is_repo_id(autoencoder)
+    ):
+        raise weights.WeightsError(
+            f"autoencoder is {autoencoder!r}; choose {', '.join(AUTOENCODERS)}, a folder, or OWNER/NAME"
+        )
     rungs: list[Rung] = []
     for source in [*weights.zoo().values(), *extra]:
-        outline = weights.outline(source)
+        path = weights.locate(source)  # once: a branch on the Hub may move while the page is up
+        if published(str(source)) and not Path(source).exists():
+            continue  # now it is here, and on the ladder below
+        outline = weights.outline(path)
         if outline.config.in_channels not in (1, 3, 4):
             raise weights.WeightsError(
                 f"{source}: this model has {outline.config.in_channels} channels; 1 (grey) and 3 (RGB) are "
                 "pictures, 4 are the SD autoencoder's latents"
             )
         names = class_names(outline.provenance, outline.config.num_classes)
-        path = Path(source)
-        name = outline.provenance.get("name") or (path.stem if path.is_file() else path.name)
-        name = unused(str(name), rungs)
-        rungs.append(Rung(name, source, outline, names, Speed(0.0, 0.0)))
+        name = outline.provenance.get("name") or (path.stem if path.is_file() else Path(source).name)
+        rungs.append(Rung(unused(str(name), rungs), path, outline, names, Speed(0.0, 0.0)))
     rungs += [_published_rung(model) for model in PUBLISHED.values()]
     rungs.sort(key=lambda rung: rung.macs_per_pass)
-    studio = Studio(rungs, torch.device(device), limit, autoencoder, tiling)
+    for rung in rungs:
+        rung.autoencoder, rung.tiling = autoencoder, tiling
+    studio = Studio(rungs, torch.device(device), limit)
     for rung in [rung for rung in rungs if rung.macs_per_pass < TIMED and not rung.latent]:
         rung.speed = measure_speed(studio.pipeline(rung))
     rates = [rung.macs_per_pass / rung.speed.per_picture for rung in rungs if rung.speed.per_picture]

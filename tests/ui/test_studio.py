@@ -73,11 +73,11 @@ def test_an_unloaded_model_is_read_again_and_draws_the_same(studio: Studio) -> N
 
 def test_why_a_model_is_missing_and_what_helps(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     rung, command = named(studio, "DiT-XL/2-256"), "python -m dit.hub pull DiT-XL/2-256"
-    assert "HF_HUB_OFFLINE" in studio.missing(rung) and command in studio.missing(rung)
+    assert "HF_HUB_OFFLINE" in studio.missing(rung).reason and studio.missing(rung).command == command
     monkeypatch.setattr(remote, "is_offline", lambda: False)
-    assert "Models tab" in studio.missing(rung) and command in studio.missing(rung)
+    assert "Models tab" in studio.missing(rung).reason and studio.missing(rung).command == command
     studio.reachable = False
-    assert "cannot be reached" in studio.missing(rung) and command in studio.missing(rung)
+    assert "cannot be reached" in studio.missing(rung).reason and studio.missing(rung).command == command
     assert studio.missing(named(studio, "small")) is None
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dit.pipeline import Frame, Speed
+from dit.pipeline import Frame
+from dit.speed import Speed
 from ui.request import Request, parse
 from ui.studio import Studio, open_studio
 from ui.turns import MAX_WAITING, Full, Turns

@@ -1,0 +1,41 @@
+"""How long a forward pass takes on this machine: measured, and fitted to a cost model."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from dit.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A measured cost model of one forward pass: seconds = overhead + per_picture * pictures."""
+
+    overhead: float  # seconds
+    per_picture: float  # seconds
+
+    def seconds(self, passes: int, pictures: int, steps: int) -> float:
+        """Expected seconds for a batch: `passes` forward passes a picture, in `steps` network calls."""
+        return steps * self.overhead + passes * pictures * self.per_picture
+
+
+@torch.inference_mode()
+def measure_speed(pipeline: Pipeline, batches: tuple[int, int] = (2, 16), repeats: int = 3) -> Speed:
+    """Time forward passes at two batch sizes, the fastest of a few repeats each, and fit `Speed` to them."""
+    config, fastest = pipeline.model.config, []
+    for batch in batches:
+        x = torch.zeros(
+            batch, config.in_channels, config.input_size, config.input_size, device=pipeline.device
+        )
+        t = torch.zeros(batch, dtype=torch.long, device=pipeline.device)
+        times = []
+        for _ in range(repeats + 1):  # the first warms up
+            started = time.perf_counter()
+            output = pipeline.model(x, t, t if config.num_classes else None)
+            output.sum().item()  # waits for the device
+            times.append(time.perf_counter() - started)
+        fastest.append(min(times[1:]))
+    per_picture = max(0.0, (fastest[1] - fastest[0]) / (batches[1] - batches[0]))
+    return Speed(max(0.0, fastest[0] - batches[0] * per_picture), per_picture or math.ulp(1.0))
