@@ -19,6 +19,7 @@ import torch
 import tyro
 
 from benchmarks.full_size import AUTHORS, DIFFUSERS, HUB_CACHE, NAME, write
+from benchmarks.memory import memory
 from benchmarks.readme import command, machine, write_block
 
 SIDES = {
@@ -29,14 +30,6 @@ SIDES = {
     "diffusers, its folder": "diffusers",
     "diffusers, its folder, bfloat16": "diffusers-half",
 }
-
-
-def memory(field: str) -> float:
-    """VmRSS or VmHWM of this process, in GB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024 / 1e9
-    raise OSError(f"/proc/self/status has no {field}")
 
 
 def measure(side: str, folder: Path) -> dict[str, float | list[float]]:

@@ -4,13 +4,14 @@ import torch
 from diffusers import DDIMScheduler, DiTTransformer2DModel
 from torch import Tensor
 
+from benchmarks.full_size import diffusers_state
 from dit.diffusion import NUM_TIMESTEPS
 from dit.dit import LAYER_NORM_EPS, DiT
 
 
 def to_diffusers(model: DiT) -> DiTTransformer2DModel:
     """The same network as diffusers builds it. There, every block has its own copy of both embedders."""
-    config, ours = model.config, model.state_dict()
+    config = model.config
     peer = DiTTransformer2DModel(
         num_attention_heads=config.num_heads,
         attention_head_dim=config.hidden_size // config.num_heads,
@@ -22,29 +23,7 @@ def to_diffusers(model: DiT) -> DiTTransformer2DModel:
         num_embeds_ada_norm=config.num_classes,
         norm_eps=LAYER_NORM_EPS,
     )
-    theirs = {
-        "pos_embed.proj": "x_embedder.proj",
-        "proj_out_1": "final_layer.adaLN_modulation.1",
-        "proj_out_2": "final_layer.linear",
-    }
-    state: dict[str, Tensor] = {}
-    for i in range(config.depth):
-        block, norm = f"transformer_blocks.{i}", f"transformer_blocks.{i}.norm1"
-        theirs |= {
-            f"{norm}.emb.timestep_embedder.linear_1": "t_embedder.mlp.0",
-            f"{norm}.emb.timestep_embedder.linear_2": "t_embedder.mlp.2",
-            f"{norm}.linear": f"blocks.{i}.adaLN_modulation.1",
-            f"{block}.attn1.to_out.0": f"blocks.{i}.attn.proj",
-            f"{block}.ff.net.0.proj": f"blocks.{i}.mlp.fc1",
-            f"{block}.ff.net.2": f"blocks.{i}.mlp.fc2",
-        }
-        state[f"{norm}.emb.class_embedder.embedding_table.weight"] = ours["y_embedder.embedding_table.weight"]
-        for part in ("weight", "bias"):
-            q, k, v = ours[f"blocks.{i}.attn.qkv.{part}"].chunk(3)
-            state |= {f"{block}.attn1.to_{name}.{part}": x for name, x in (("q", q), ("k", k), ("v", v))}
-    state |= {
-        f"{name}.{part}": ours[f"{own}.{part}"] for name, own in theirs.items() for part in ("weight", "bias")
-    }
+    state = diffusers_state(model)
     missing, unexpected = peer.load_state_dict(state, strict=False)
     if unexpected or set(missing) - {"pos_embed.pos_embed"}:
         raise KeyError(f"diffusers' layout has changed: missing {missing}, unexpected {unexpected}")

@@ -19,6 +19,7 @@ from gradio_client import Client
 
 from benchmarks.browser import serve
 from benchmarks.full_size import DIFFUSERS, HUB_CACHE, NAME, write
+from benchmarks.memory import memory
 from benchmarks.readme import command, machine, write_block
 
 SHORT, LONG = 2, 6  # steps of the two runs
@@ -40,14 +41,6 @@ def peer(pipeline: DiTPipeline, steps: int) -> float:
     generator = torch.Generator().manual_seed(SEED)
     pipeline(class_labels=[LABEL], guidance_scale=SCALE, generator=generator, num_inference_steps=steps)
     return time.perf_counter() - started
-
-
-def resident(process: int) -> float:
-    """Resident memory of a process, in GB."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) * 1024 / 1e9
-    raise OSError(f"/proc/{process}/status has no VmRSS")
 
 
 def cancelled(client: Client) -> float:
@@ -83,7 +76,7 @@ def main(rounds: int = 5, folder: Path | None = None, readme: bool = False) -> N
             client = Client(served.address, verbose=False, download_files=False, httpx_kwargs=waiting)
             drawn(client, 1)  # loads the model
             peer(pipeline, 1)
-            ours, theirs, memory = [], [], [resident(served.process)]
+            ours, theirs, held = [], [], [memory("VmRSS", served.process)]
             for _ in range(rounds):
                 short, _ = drawn(client, SHORT)
                 long, frames = drawn(client, LONG)
@@ -91,7 +84,7 @@ def main(rounds: int = 5, folder: Path | None = None, readme: bool = False) -> N
                     raise ArithmeticError(f"{LONG} steps were asked for, {frames} were told")
                 ours.append((long - short) / (LONG - SHORT))
                 theirs.append((peer(pipeline, LONG) - peer(pipeline, SHORT)) / (LONG - SHORT))
-                memory.append(resident(served.process))
+                held.append(memory("VmRSS", served.process))
             stopped = statistics.median(cancelled(client) for _ in range(3))
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     ratio = statistics.median(theirs) / statistics.median(ours)
@@ -103,8 +96,8 @@ def main(rounds: int = 5, folder: Path | None = None, readme: bool = False) -> N
         f"| ratio (round by round) | **{ratio:.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) |",
         "",
         f"From cancelling a job of 250 steps to the result of the next, small one: {stopped:.1f} s. "
-        f"The app's memory after its first picture: {memory[0]:.2f} GB, after {2 * rounds} more: "
-        f"{memory[-1]:.2f} GB.",
+        f"The app's memory after its first picture: {held[0]:.2f} GB, after {2 * rounds} more: "
+        f"{held[-1]:.2f} GB.",
     ]
     typed = command("benchmarks.published", rounds=rounds)
     lines.append(f"\nMedians of {rounds} rounds in turn, random weights of full size; {machine()}; {typed}")

@@ -12,6 +12,7 @@ import tyro
 from torch import Tensor
 
 import dit
+from benchmarks.full_size import random_model
 from benchmarks.peer import ddim_loop, ddim_schedule, to_diffusers
 from benchmarks.readme import command, machine, write_block
 from dit import samplers
@@ -84,15 +85,9 @@ def main(rounds: int = 7, steps: int = 8, pictures: int = 16, readme: bool = Fal
     print("\n".join(lines), flush=True)
     for name in dit.weights.zoo():
         lines.append(compare(name, dit.load(name), pictures, steps, rounds))
-    torch.manual_seed(0)
-    model = dit.build("DiT-S/2")
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(
-                parameter, std=0.02
-            )  # past the zero initialisation, which would draw nothing
+    model = random_model("DiT-S/2")
     for batch in (1, 4):
-        lines.append(compare("DiT-S/2, 32x32x4", model.eval(), batch, steps, rounds))
+        lines.append(compare("DiT-S/2, 32x32x4", model, batch, steps, rounds))
     typed = command("benchmarks.sampling", rounds=rounds, steps=steps, pictures=pictures)
     lines.append(f"\n{steps} guided DDIM steps, medians of {rounds} rounds in turn; {machine()}; {typed}")
     print(lines[-1])

@@ -72,7 +72,6 @@ class Refused(Exception):
     """An answer other than success: huggingface_hub chooses its exception by the status and the `code`."""
 
     def __init__(self, status: int, message: str, code: str = "", **body: Any) -> None:
-        super().__init__(message)
         self.status, self.body = status, {"error": message, **body}
         self.headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
 
@@ -109,7 +108,7 @@ class LoopbackHub:
         repo.gated, repo.private = access.get("gated", False), access.get("private", False)
 
     def files(self, repo_id: str) -> dict[str, Path]:
-        """What `main` holds, uploads included: files of the store, to be read only; raises KeyError."""
+        """What `main` holds, uploads included: files of the store, to be read only."""
         repo = self.repos[repo_id]
         return {name: blob.path for name, blob in repo.commits[repo.main].items()}
 
@@ -137,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         # The body is always read, or its rest would be taken for the next request on this connection.
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.caller = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.member = self.caller == self.hub.token
         try:
@@ -176,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
     def asked(self) -> list[dict[str, Any]]:
         """The lines of a JSON body that only the member may send; raises Refused for anybody else."""
         if not self.member:
-            raise Refused(403 if self.caller else 401, "You need write access" if self.caller else ANONYMOUS)
+            raise Refused(403 if self.caller else 401, "You need write access")
         return [json.loads(line) for line in self.body.splitlines()]
 
     def repo(self, repo_id: str) -> Repo:
@@ -187,29 +186,27 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(404, "Repository not found", "RepoNotFound")
         return repo
 
-    def commit(self, repo: Repo, revision: str | None) -> str:
+    def commit(self, repo_id: str, revision: str | None) -> tuple[str, dict[str, Blob]]:
+        repo = self.repo(repo_id)
         oid = repo.main if revision in (None, "main") else revision
         if oid not in repo.commits:
             raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-        return oid
+        return oid, repo.commits[oid]
 
     def model_info(self, repo_id: str, revision: str | None = None) -> None:
-        repo = self.repo(repo_id)
-        files = repo.commits[oid := self.commit(repo, revision)]
+        oid, files = self.commit(repo_id, revision)
         siblings = [blob.entry(name) for name, blob in files.items()]
-        self.reply({"id": repo_id, "sha": oid, "siblings": siblings})
+        private = self.hub.repos[repo_id].private
+        self.reply({"id": repo_id, "sha": oid, "private": private, "siblings": siblings})
 
     def tree(self, repo_id: str, revision: str) -> None:
-        repo = self.repo(repo_id)
-        files = repo.commits[self.commit(repo, revision)]
-        self.reply([blob.entry(name) for name, blob in files.items()])
+        self.reply([blob.entry(name) for name, blob in self.commit(repo_id, revision)[1].items()])
 
     def resolve(self, repo_id: str, revision: str, name: str) -> None:
-        repo = self.repo(repo_id)
-        if repo.gated and not self.member:  # listings of a gated repository are public, its files are not
+        oid, files = self.commit(repo_id, revision)
+        if self.hub.repos[repo_id].gated and not self.member:  # its listings are public, its files are not
             raise Refused(403 if self.caller else 401, f"Access to {repo_id} is restricted", "GatedRepo")
-        blob = repo.commits[oid := self.commit(repo, revision)].get(name)
-        if blob is None:
+        if (blob := files.get(name)) is None:
             raise Refused(404, "Entry not found", "EntryNotFound")
         if not blob.lfs:
             return self.send_blob(blob.path, X_Repo_Commit=oid, ETag=f'"{blob.oid}"')
@@ -260,21 +257,18 @@ class _Handler(BaseHTTPRequestHandler):
         answer = {"url": f"{self.hub.endpoint}/{repo_id}", "name": repo_id}
         if repo_id in self.hub.repos:
             raise Refused(409, "You already created this model repo", **answer)
-        private = bool(asked.get("private")) or asked.get("visibility") == "private"
-        first = {".gitattributes": self.hub.keep(".gitattributes", b"*.png lfs")}
-        self.hub.repos[repo_id] = Repo(private, commits={secrets.token_hex(20): first})
+        first = {secrets.token_hex(20): {".gitattributes": self.hub.keep(".gitattributes", b"*.png lfs")}}
+        self.hub.repos[repo_id] = Repo(private=asked.get("visibility") == "private", commits=first)
         self.reply(answer)
 
     def preupload(self, repo_id: str, revision: str) -> None:
-        repo = self.repo(repo_id)
         (asked,) = self.asked()
         for file in asked["files"]:
             file["uploadMode"] = "lfs" if file["path"].endswith(LFS_SUFFIXES) else "regular"
             file["shouldIgnore"] = False
-        self.reply({"files": asked["files"], "commitOid": repo.main})
+        self.reply({"files": asked["files"], "commitOid": self.repo(repo_id).main})
 
     def lfs_batch(self, repo_id: str) -> None:
-        self.repo(repo_id)
         (asked,) = self.asked()
         for wanted in asked["objects"]:
             if not (self.hub.store / wanted["oid"]).exists():
@@ -328,7 +322,6 @@ def serve(store: Path) -> Iterator[LoopbackHub]:
     store.mkdir(parents=True, exist_ok=True)
     handler = type("Handler", (_Handler,), {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
     hub = handler.hub = LoopbackHub(f"http://127.0.0.1:{server.server_port}", store)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:

@@ -159,7 +159,7 @@ def test_the_small_autoencoder(tiny_folder):
     assert decoded.shape == (2, 3, 64, 64) and small.encode(pixels).shape == (2, 4, 8, 8)
     torch.testing.assert_close(decoded, small.module.decode(latents).sample)
     torch.testing.assert_close(small.encode(pixels), small.module.encode(pixels).latents)
-    torch.testing.assert_close(small.preview(latents), decoded)  # its pictures cost little
+    assert small.preview(latents).shape == (2, 3, 8, 8)  # linear too: a frame a step would add up
 
 
 # --- where it comes from ---

@@ -98,11 +98,40 @@ def test_stock_diffusers_draws_the_same_pictures(fields, guidance, latent_model,
         assert abs(plain.astype(int) - drawn).max() <= 1
 
 
+@pytest.mark.parametrize(
+    "fields", [{}, {"mlp_norm_eps": 1e-3}, {"block_embedders": True}, {"patch_size": 4}], ids=str
+)
+def test_stock_diffusers_predicts_the_same_noise(fields, latent_model, vae_folder, tmp_path):
+    from diffusers import DiTTransformer2DModel
+
+    export_diffusers(latent_model(**fields), tmp_path, str(vae_folder))
+    ours, stock = load(tmp_path), DiTTransformer2DModel.from_pretrained(tmp_path / "transformer")
+    torch.manual_seed(0)
+    x, t, y = torch.randn(3, 4, 8, 8), torch.tensor([0, 500, 999]), torch.tensor([0, 9, 10])
+    with torch.no_grad():
+        expected = stock(x, timestep=t, class_labels=y).sample
+        torch.testing.assert_close(ours(x, t, y), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_guiding_a_model_without_classes_changes_nothing(latent_model, vae_folder, tmp_path):
     """Its labels are all zero: the two halves of stock diffusers' batch are the same."""
     export_diffusers(latent_model(num_classes=0), tmp_path / "out", str(vae_folder))
     guided, plain = stock_pictures(tmp_path / "out", 4.0), stock_pictures(tmp_path / "out")
     assert abs(guided - plain).max() < 0.1
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.0])
+def test_labels_beyond_the_classes_are_the_null_class(dropout, latent_model, vae_folder, tmp_path):
+    """Label 1000 is what stock diffusers guides away from; the mean, where training dropped no labels."""
+    model = latent_model(class_dropout_prob=dropout)
+    export_diffusers(model, tmp_path, str(vae_folder))
+    table = model.y_embedder.embedding_table.weight.detach()
+    null = table[10] if dropout else table.mean(dim=0)
+    for block in range(2):
+        name = f"transformer_blocks.{block}.norm1.emb.class_embedder.embedding_table.weight"
+        exported = load_file(tmp_path / TRANSFORMER)[name]
+        assert exported.shape == (1001, 32)
+        torch.testing.assert_close(exported, torch.cat([table[:10], null.expand(991, -1)]))
 
 
 def test_stock_diffusers_knows_the_names(latent_model, vae_folder, tmp_path):

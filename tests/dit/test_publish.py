@@ -11,6 +11,7 @@ from PIL import Image
 
 import dit
 from dit.autoencoder import load_autoencoder
+from dit.download import HubError
 from dit.pictures import read_settings
 from dit.pipeline import Pipeline, SampleSettings
 from dit.publish import prepare, publish
@@ -382,6 +383,15 @@ def test_a_push_that_breaks_off_changes_nothing(logged_in, random_model, tmp_pat
     fails("loopback/model: the Hub answers .*500.*try again later", str(tmp_path / "model.safetensors"),
           "loopback/model")  # fmt: skip
     assert logged_in.repos["loopback/model"].commits == before
+
+
+def test_a_private_push_does_not_go_to_a_public_repository(logged_in):
+    """create_repo leaves what is there as it is, and says nothing."""
+    publish("DiT-N-4-solids", "loopback/open", steps=1)
+    before = logged_in.repos["loopback/open"].main
+    with pytest.raises(HubError, match="loopback/open: exists and is public"):
+        publish("DiT-N-4-solids", "loopback/open", private=True, steps=1)
+    assert logged_in.repos["loopback/open"].main == before
 
 
 def test_a_run_folder_can_be_pushed(logged_in, random_model, tmp_path):

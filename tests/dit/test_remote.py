@@ -299,6 +299,15 @@ def test_a_signed_address_that_expires_on_the_way_is_asked_for_anew(hub, own_fol
     assert cached("me/model") and hub.ranges
 
 
+def test_an_error_names_the_file_and_no_signed_address(hub, own_folder):
+    """Which is a page long on the real Hub, says nothing of what is being fetched, and opens the file to all."""
+    hub.add("me/model", own_folder, PINNED)
+    hub.files("me/model")["weights.safetensors"].unlink()
+    with pytest.raises(HubError, match="me/model.*weights.safetensors.*404") as error:
+        fetch("me/model")
+    assert "signature" not in one_line(error)
+
+
 def test_the_cache_is_one_that_the_hubs_own_library_reads(hub, diffusers_folder, offline):
     from diffusers import DiTPipeline
     from huggingface_hub import hf_hub_download, scan_cache_dir, snapshot_download

@@ -94,10 +94,13 @@ def test_the_settings_inside_draw_the_pictures_again(fields, model_file, tmp_pat
     assert [of["label"] for of in described] == labels
     assert [of["class"] for of in described] == [CLASSES[y] for y in labels]
     assert [of["seed"] for of in described] == [fields.get("seed", 0) + i for i in range(len(labels))]
-    assert len(pictures) - len(described) in (0, 1, 3)  # of the last row, the rest is white
+    columns, rows = (2, 2) if "columns" in fields else (4, 2)
+    assert Image.open(out).size == (9 * columns - 1, 9 * rows - 1)  # of the last row, the rest is white
     assert all((blank == 255).all() for blank in pictures[len(described) :])
     for picture, of in zip(pictures, described, strict=False):
         assert of["model"] == str(model_file) and of["commit"] == "abc"
+        asked = {"steps": 3, "sampler": "ddim", "spacing": "even", "guided_channels": "all"} | fields
+        assert all(of[name] == asked[name] for name in ("steps", "sampler", "spacing", "guided_channels"))
         assert of["guidance_scale"] == fields.get("guidance", 1.75)  # else as the model was evaluated
         assert abs(drawn_again(of).astype(int) - picture).max() <= 1
     assert abs(pictures[0].astype(int) - pictures[1]).max() > 20
