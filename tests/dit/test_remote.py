@@ -300,7 +300,7 @@ def test_a_signed_address_that_expires_on_the_way_is_asked_for_anew(hub, own_fol
 
 
 def test_an_error_names_the_file_and_no_signed_address(hub, own_folder):
-    """Which is a page long on the real Hub, says nothing of what is being fetched, and opens the file to all."""
+    """Which is a page long on the real Hub, says nothing of the file, and opens it to all."""
     hub.add("me/model", own_folder, PINNED)
     hub.files("me/model")["weights.safetensors"].unlink()
     with pytest.raises(HubError, match="me/model.*weights.safetensors.*404") as error:
