@@ -103,6 +103,9 @@ def pull(command: Pull) -> Path:
         if command.revision:
             raise WeightsError(f"{command.name}: pinned to {revision[:7]}; leave --revision out")
         return remote.fetch(repo_id, revision, folder)
+    for model in PUBLISHED.values():
+        if command.name == model.repo_id:
+            print(f"{command.name}: licence {model.licence}: {model.terms}.", flush=True)
     return locate(command.name, command.revision)
 
 
@@ -130,4 +133,4 @@ def main(command: Command) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Command, description=__doc__)))
+    sys.exit(main(tyro.cli(Command, prog="python -m dit.hub", description=__doc__)))

@@ -1,12 +1,11 @@
 """What the Hub's library raises, as errors of one line that say what to do."""
 
 import importlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dit.download import HubError, disk_trouble
-from dit.published import command_name
-from dit.tensors import WeightsError
 
 
 def unreachable() -> tuple[type[Exception], ...]:
@@ -57,14 +56,12 @@ def explained(repo_id: str, revision: str | None) -> Iterator[None]:
     except (*unreachable(), errors.LocalEntryNotFoundError) as error:
         reason = " ".join(str(error).split()).split(". ")[0][:120] or type(error).__name__
         raise HubError(
-            f"{repo_id}: the Hub at {constants.ENDPOINT} cannot be reached ({reason}); check the network; "
-            f"what has come is kept: `python -m dit.hub pull {command_name(repo_id)}` goes on from it"
+            f"{repo_id}: the Hub at {constants.ENDPOINT} cannot be reached ({reason}); check the network "
+            "and try again; downloads go on where they stopped"
         ) from error
     except OSError as error:
         raise HubError(f"{repo_id}: {disk_trouble(error)}") from error
-    except ValueError as error:
-        if isinstance(error, WeightsError):
-            raise
+    except json.JSONDecodeError as error:
         raise HubError(
             f"{repo_id}: {constants.ENDPOINT} does not answer as a Hub does ({error}); correct HF_ENDPOINT"
         ) from error

@@ -184,7 +184,10 @@ class Pipeline:
         decoder = None
         if model.config.is_latent:
             chosen = autoencoder or model.provenance.get("autoencoder") or autoencoders.DEFAULT
-            decoder = autoencoders.load_autoencoder(chosen, device, tiling=tiling)
+            try:
+                decoder = autoencoders.load_autoencoder(chosen, device, tiling=tiling)
+            except WeightsError as error:
+                raise WeightsError(f"{source} needs an autoencoder, {chosen}, but {error}") from error
         try:
             return cls(model, device, decoder)
         except ValueError as error:

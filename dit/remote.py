@@ -10,6 +10,7 @@ import urllib.request
 import warnings
 from pathlib import Path
 
+from dit.diffusers_layout import diffusers_config, read_json
 from dit.download import INCOMPLETE, HubError, download
 from dit.hub_errors import explained, unreachable
 from dit.published import PUBLISHED, command_name, size_of
@@ -193,7 +194,10 @@ def fetch(repo_id: str, revision: str | None = None, folder: str | None = None) 
         _check_disk(repo_id, sum(sizes[name] - _kept(repo_id, blobs[name]) for name in missing))
         small = [name for name in needed if sizes[name] < LARGE]  # first: the index says what is to come
         if small:
-            snapshot_download(repo_id, revision=info.sha, allow_patterns=small)
+            home = Path(snapshot_download(repo_id, revision=info.sha, allow_patterns=small))
+            config = home / "transformer" / "config.json"
+            if folder is None and config.is_file():  # gigabytes of another architecture need not come
+                diffusers_config(config, read_json(config))
         for name in needed:
             if sizes[name] >= LARGE:
                 _fetch_large(repo_id, info.sha, name)

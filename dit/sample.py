@@ -133,5 +133,5 @@ def parse_classes(text: str | None, names: tuple[str, ...]) -> list[int]:
 
 
 if __name__ == "__main__":
-    wish = tyro.cli(Sample, description=Sample.__doc__)
+    wish = tyro.cli(Sample, prog="python -m dit.sample", description=Sample.__doc__)
     sys.exit(exit_status(lambda: print(draw(wish)), "stopped; nothing was written"))

@@ -1,6 +1,5 @@
 """How long a forward pass takes on this machine: measured, and fitted to a cost model."""
 
-import math
 import time
 from dataclasses import dataclass
 
@@ -37,5 +36,7 @@ def measure_speed(pipeline: Pipeline, batches: tuple[int, int] = (2, 16), repeat
             output.sum().item()  # waits for the device
             times.append(time.perf_counter() - started)
         fastest.append(min(times[1:]))
-    per_picture = max(0.0, (fastest[1] - fastest[0]) / (batches[1] - batches[0]))
-    return Speed(max(0.0, fastest[0] - batches[0] * per_picture), per_picture or math.ulp(1.0))
+    per_picture = (fastest[1] - fastest[0]) / (batches[1] - batches[0])
+    if per_picture <= 0:  # the machine was busy with something else: the larger batch alone says more
+        return Speed(0.0, fastest[1] / batches[1])
+    return Speed(max(0.0, fastest[0] - batches[0] * per_picture), per_picture)

@@ -22,7 +22,7 @@ from dit.dit import LAYER_NORM_EPS, DiT
 from dit.layers import sincos_position_table
 from dit.layouts import FORMAT, Stored, open_stored
 from dit.published import PUBLISHED, Published, is_repo_id, published
-from dit.tensors import WeightsError, opened
+from dit.tensors import PICKLES, WeightsError, opened
 
 ZOO = Path(__file__).resolve().parent.parent / "assets" / "zoo"
 MODEL_NAME = re.compile(r"Di(T|ffiT)-[A-Z]+[/-]\d+.*")  # nobody's repository
@@ -141,7 +141,8 @@ def locate(source: Path | str, revision: str | None = None) -> Path:
     if name:
         return remote.fetch(PUBLISHED[name].repo_id, PUBLISHED[name].revision)
     names = ", ".join([*zoo(), *PUBLISHED])
-    if MODEL_NAME.fullmatch(str(source)) or not is_repo_id(str(source)):
+    is_file_name = path.suffix in (".safetensors", *PICKLES)
+    if is_file_name or MODEL_NAME.fullmatch(str(source)) or not is_repo_id(str(source)):
         raise WeightsError(
             f"{source}: no such file or folder, and no model of that name; there are {names}; "
             "or give OWNER/NAME on the Hub"
