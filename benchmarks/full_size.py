@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import dit
-from dit.diffusers_layout import diffusers_copies, diffusers_names
+from dit.diffusers_layout import to_diffusers
 from dit.export import scheduler_config, transformer_config
 from dit.published import PUBLISHED
 
@@ -34,12 +34,8 @@ def random_model(preset: str = "DiT-XL/2", **overrides: int) -> dit.DiT:
 
 def diffusers_state(model: dit.DiT) -> dict[str, Tensor]:
     """A state dict under diffusers' names, as its conversion of the authors' files makes it."""
-    state, tensors = model.state_dict(), {}
-    for ours, theirs in diffusers_names(model.config).items():
-        tensors |= dict(zip(theirs, (part.clone() for part in state[ours].chunk(len(theirs))), strict=True))
-    return tensors | {
-        copy: tensors[original].clone() for copy, original in diffusers_copies(model.config).items()
-    }
+    tensors = to_diffusers(model.config, model.state_dict())
+    return {name: tensor.clone() for name, tensor in tensors.items()}  # no two in one storage
 
 
 def random_autoencoder() -> AutoencoderKL:

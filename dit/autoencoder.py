@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,11 @@ LATENT_TO_RGB = (
     (-0.2120, -0.2616, -0.7177),
 )
 LATENT_CHANNELS = len(LATENT_TO_RGB)
+
+
+def autoencoder_of(provenance: dict[str, Any], wanted: str | None = None) -> str:
+    """The one that is wanted, else the one that a model came with, else the DiT authors' choice."""
+    return wanted or provenance.get("autoencoder") or DEFAULT
 
 
 class Autoencoder:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dit.config import ModelConfig
 from dit.tensors import TensorFile, WeightsError
@@ -160,6 +161,16 @@ def diffusers_copies(config: ModelConfig) -> dict[str, str]:
     if not config.num_classes:
         copies[first[-1]] = first[-1]
     return copies
+
+
+def to_diffusers(config: ModelConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our state dict under diffusers' names, its copies of the embedders included."""
+    tensors: dict[str, Tensor] = {}
+    for ours, theirs in diffusers_names(config).items():
+        parts = (part.contiguous() for part in state[ours].chunk(len(theirs)))
+        tensors |= dict(zip(theirs, parts, strict=True))
+    copies = diffusers_copies(config).items()
+    return tensors | {copy: tensors[original].clone() for copy, original in copies if original in tensors}
 
 
 def embedders_agree(file: TensorFile, depth: int) -> bool:

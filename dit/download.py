@@ -64,10 +64,10 @@ def download(
 def _fill(url: str, partial: Path, headers: dict[str, str]) -> None:
     """Append to partial until all is there, reconnecting where a connection breaks off."""
     failures, total, reason, now = 0, None, "", 0
-    most = partial.stat().st_size if partial.exists() else 0
+    most = _size_of(partial)
     with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc=partial.stem[:24]) as bar:
         while failures <= RETRIES:
-            done = partial.stat().st_size if partial.exists() else 0
+            done = _size_of(partial)
             try:
                 total = _append(url, partial, headers, done, bar)
             except urllib.error.HTTPError as error:
@@ -83,7 +83,7 @@ def _fill(url: str, partial: Path, headers: dict[str, str]) -> None:
                 reason = f"{error.code} {error.reason}"
             except (_Broken, urllib.error.URLError, http.client.HTTPException) as error:
                 reason = " ".join(str(getattr(error, "reason", error)).split())
-            now = partial.stat().st_size if partial.exists() else 0
+            now = _size_of(partial)
             if total is not None and now == total:
                 return
             failures = 0 if now > most else failures + 1
@@ -145,19 +145,15 @@ def _read(answer: http.client.HTTPResponse) -> bytes:
         raise _Broken(str(error) or type(error).__name__) from error
 
 
+def _size_of(partial: Path) -> int:
+    return partial.stat().st_size if partial.exists() else 0
+
+
 def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _slow(file)
-        )
-
-
-def _slow(file) -> str:  # Python 3.10
     digest = hashlib.sha256()
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -2,16 +2,17 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dit.autoencoder import LATENT_CHANNELS, load_autoencoder
+from dit.autoencoder import LATENT_CHANNELS, autoencoder_of, load_autoencoder
 from dit.classes import class_names
 from dit.config import ModelConfig
-from dit.diffusers_layout import DIFFUSERS_NULL, LABELS, diffusers_copies, diffusers_names
+from dit.diffusers_layout import DIFFUSERS_NULL, LABELS, diffusers_copies, to_diffusers
 from dit.dit import DiT
 from dit.layers import FREQUENCIES, sinusoids
 from dit.layouts import FORMAT
@@ -57,9 +58,9 @@ def export_diffusers(
     ours = weights.is_file() and FORMAT in TensorFile(weights).metadata
     if folder.exists() and any(folder.iterdir()) and not ours:
         raise WeightsError(f"{folder}: holds other files; give a new folder, or one of an earlier export")
-    decoder = load_autoencoder(autoencoder or model.provenance.get("autoencoder") or "ft-mse")
+    decoder = load_autoencoder(autoencoder_of(model.provenance, autoencoder))
     config, state = _as_diffusers_computes(model)
-    tensors = {name: tensor.to(dtype) for name, tensor in _to_diffusers(config, state).items()}
+    tensors = {name: tensor.to(dtype) for name, tensor in _with_all_labels(config, state).items()}
     provenance = {k: v for k, v in model.provenance.items() if k != "autoencoder"}  # vae/ travels along
     own = {"config": config.to_dict(), "provenance": provenance}
     write_tensors(weights, tensors, {"format": "pt", FORMAT: own})
@@ -130,8 +131,6 @@ def _as_diffusers_computes(model: DiT) -> tuple[ModelConfig, dict[str, Tensor]]:
     state = {name: tensor.detach().float().cpu() for name, tensor in model.state_dict().items()}
     config = model.config
     if config.frequency_shift == 0:
-        from dataclasses import replace
-
         config = replace(config, frequency_shift=1)
         for name in [name for name in state if name.endswith("t_embedder.mlp.0.weight")]:
             bias = name.replace(".weight", ".bias")
@@ -157,17 +156,12 @@ def refit_timesteps(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return fitted[:-1].T.float().contiguous(), fitted[-1].float()
 
 
-def _to_diffusers(config: ModelConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """diffusers' tensors, its copies of the embedders in every block included."""
-    tensors: dict[str, Tensor] = {}
-    for ours, theirs in diffusers_names(config).items():
-        tensor = _widened(state[ours], config) if ours.endswith(LABELS) else state[ours]
-        for name, part in zip(theirs, tensor.chunk(len(theirs)), strict=True):
-            tensors[name] = part.contiguous()
+def _with_all_labels(config: ModelConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """diffusers' tensors, with the 1001 labels that DiTPipeline counts on."""
+    widened = {name: _widened(table, config) for name, table in state.items() if name.endswith(LABELS)}
+    tensors = to_diffusers(config, state | widened)
     empty = torch.zeros(DIFFUSERS_NULL + 1, config.hidden_size)  # the labels of an unconditional model
-    for copy, original in diffusers_copies(config).items():
-        tensors[copy] = tensors[original].clone() if original in tensors else empty.clone()
-    return tensors
+    return tensors | {copy: empty.clone() for copy in diffusers_copies(config) if copy not in tensors}
 
 
 def _widened(table: Tensor, config: ModelConfig) -> Tensor:

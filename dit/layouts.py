@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dit.config import MODELS, ModelConfig
 from dit.diffusers_layout import (
     DIFFUSERS_FILES,
@@ -31,7 +29,8 @@ class Stored:
     file: TensorFile
     config: ModelConfig
     provenance: dict[str, Any]
-    sources: dict[str, tuple[str, ...]]  # our tensor -> theirs; several are its rows, none: it is computed
+    # Our tensor -> theirs; several are its rows, none: it is computed. None: all have our own names.
+    sources: dict[str, tuple[str, ...]] | None = None
     copies: set[str] = field(default_factory=set)  # theirs that repeat others, and are not read
 
 
@@ -63,7 +62,7 @@ def open_stored(path: Path, config: ModelConfig | None = None) -> Stored:
         )
     else:
         config = config or _authors_config(file)
-    return Stored(file, config, provenance, {name: (name,) for name in _names_of(config)})
+    return Stored(file, config, provenance)
 
 
 def _with_autoencoder(found: Stored, folder: Path) -> Stored:
@@ -87,13 +86,6 @@ def parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelConfig, dic
 
 def _config_of(path: Path, values: dict[str, Any]) -> ModelConfig:
     return parse_header(path, {"config": json.dumps(values)})[0]
-
-
-def _names_of(config: ModelConfig) -> list[str]:
-    from dit.dit import DiT
-
-    with torch.device("meta"):
-        return list(DiT(config).state_dict())
 
 
 def _authors_config(file: TensorFile) -> ModelConfig:

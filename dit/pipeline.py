@@ -183,7 +183,7 @@ class Pipeline:
         model = load(source, device, dtype=dtype, revision=revision)
         decoder = None
         if model.config.is_latent:
-            chosen = autoencoder or model.provenance.get("autoencoder") or autoencoders.DEFAULT
+            chosen = autoencoders.autoencoder_of(model.provenance, autoencoder)
             try:
                 decoder = autoencoders.load_autoencoder(chosen, device, tiling=tiling)
             except WeightsError as error:

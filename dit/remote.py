@@ -1,7 +1,6 @@
 """The Hugging Face Hub: what of it is on this disk, how the rest gets here, and why it may not."""
 
 import http.client
-import json
 import os
 import re
 import shutil
@@ -121,7 +120,7 @@ def cached(repo_id: str, revision: str | None = None, folder: str | None = None)
     names = [path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()]
     needed = model_files(names) if folder is None else autoencoder_files(names, folder)
     for index in [name for name in needed if name.endswith(".index.json")]:
-        parts = _json(home / index).get("weight_map", {}).values()
+        parts = read_json(home / index).get("weight_map", {}).values()
         needed += [(Path(index).parent / part).as_posix() for part in set(parts)]
     if not needed or any(name not in names for name in needed):
         return None
@@ -130,18 +129,11 @@ def cached(repo_id: str, revision: str | None = None, folder: str | None = None)
     return home
 
 
-def _json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise HubError(f"{path}: damaged ({error}); delete it and download it again") from error
-
-
 def _pipeline_is_whole(home: Path, names: list[str], needed: list[str]) -> bool:
     """Whether the parts that a pipeline's index lists are there; parts without the index are no pipeline."""
     if "model_index.json" not in needed:
         return not any(name.startswith(("transformer/", "vae/", "scheduler/")) for name in names)
-    index = _json(home / "model_index.json")
+    index = read_json(home / "model_index.json")
     first = {"vae": "vae/diffusion_pytorch_model", "scheduler": "scheduler/scheduler_config.json"}
     return all(
         part not in index or any(name.startswith(start) for name in needed) for part, start in first.items()

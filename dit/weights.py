@@ -237,6 +237,7 @@ def _outline(found: Stored) -> tuple[DiT, dict[str, list[int]]]:
     with torch.device("meta"):
         model = DiT(found.config)
     model.provenance = found.provenance
+    found.sources = found.sources or {name: (name,) for name in model.state_dict()}
     return model.eval(), _check_shapes(found, model)
 
 

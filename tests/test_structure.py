@@ -29,7 +29,7 @@ DIT = {
     "hub_errors": {"download", "published"},
     "remote": {"diffusers_layout", "download", "hub_errors", "published"},
     "diffusers_layout": {"config", "tensors"},
-    "layouts": {"config", "diffusers_layout", "dit", "tensors"},
+    "layouts": {"config", "diffusers_layout", "tensors"},
     "weights": {"config", "diffusers_layout", "dit", "layers", "layouts", "published", "remote", "tensors"},
     "autoencoder": {"published", "remote", "tensors"},
     "pipeline": {"autoencoder", "diffusion", "dit", "flops", "guidance", "samplers", "weights"},

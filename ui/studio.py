@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dit import remote, weights
-from dit.autoencoder import DEFAULT
+from dit.autoencoder import autoencoder_of
 from dit.classes import class_names, titles
 from dit.config import ModelConfig
 from dit.dit import DiT
@@ -151,7 +151,7 @@ class Studio:
         if model and not remote.cached(model.repo_id, model.revision):
             return self._not_here(f"{rung.name} ({size_of(model.bytes)}) is", rung.name)
         if rung.latent:
-            wanted = rung.autoencoder or rung.provenance.get("autoencoder") or DEFAULT
+            wanted = autoencoder_of(rung.provenance, rung.autoencoder)
             if (model and not rung.autoencoder) or Path(wanted).is_dir():
                 return None
             repo_id, revision, folder = AUTOENCODERS.get(wanted, (wanted, None, ""))
