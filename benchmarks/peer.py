@@ -6,7 +6,8 @@ from torch import Tensor
 
 from benchmarks.full_size import diffusers_state
 from dit.diffusion import NUM_TIMESTEPS
-from dit.dit import LAYER_NORM_EPS, DiT
+from dit.dit import DiT
+from dit.layers import LAYER_NORM_EPS
 
 
 def to_diffusers(model: DiT) -> DiTTransformer2DModel:

@@ -1,26 +1,38 @@
-"""Diffusion transformers: models, diffusion, samplers, weights."""
+"""Diffusion transformers and their neighbours: models, diffusion, samplers, weights."""
 
+from dataclasses import replace
 from typing import Any
 
-from dit.config import MODELS, ModelConfig, preset
-from dit.dit import DiT, init_weights
+from dit.backbone import Backbone
+from dit.config import ModelConfig
+from dit.dit import DiT
 from dit.flops import macs
+from dit.models import initialised
 from dit.pipeline import Pipeline, SampleSettings
+from dit.presets import MODELS, preset
 from dit.weights import load
 
 
-def build(config: ModelConfig | str, **overrides: Any) -> DiT:
+def build(config: ModelConfig | str, **overrides: Any) -> Backbone:
     """A freshly initialised model of a config, or of a preset's name with fields replaced.
 
     Raises:
         ValueError: no such preset, or a field out of range.
     """
-    from dataclasses import replace
-
-    config = preset(config, **overrides) if isinstance(config, str) else replace(config, **overrides)
-    model = DiT(config)
-    init_weights(model)
-    return model
+    return initialised(
+        preset(config, **overrides) if isinstance(config, str) else replace(config, **overrides)
+    )
 
 
-__all__ = ["MODELS", "DiT", "ModelConfig", "Pipeline", "SampleSettings", "build", "load", "macs", "preset"]
+__all__ = [
+    "MODELS",
+    "Backbone",
+    "DiT",
+    "ModelConfig",
+    "Pipeline",
+    "SampleSettings",
+    "build",
+    "load",
+    "macs",
+    "preset",
+]

@@ -1,26 +1,33 @@
-"""What a diffusion transformer is: a frozen config, checked when made, and the table of presets."""
+"""What a network is: a frozen config, checked when made."""
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-BACKBONES = ("dit",)
-CONDITIONINGS = ("adaln-zero",)
+BACKBONES = ("dit", "diffit", "diffit-image", "unet")
+U_SHAPED = ("diffit-image", "unet")
+CONDITIONINGS = ("adaln-zero", "adaln", "cross-attention", "in-context")
 PREDICTIONS = ("epsilon", "v")
+FORMULATIONS = ("ddpm", "edm")
+AUGMENTATIONS = 9  # numbers that say how EDM augmented a picture (train.augment)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Shape of a model, in the DiT authors' own field names (facebookresearch/DiT, models.py).
 
+    A backbone is isotropic ("dit", "diffit": patches, then `depth` blocks of one width) or U-shaped
+    ("diffit-image", "unet": `depth` blocks in every stage, of width hidden_size * channel_mult[i]; every
+    stage but the first halves the side).
+
     Raises:
         TypeError: a size is not a whole number.
         ValueError: a field is out of range; the message says value, constraint and remedy.
     """
 
-    hidden_size: int  # D, the width of a token
-    depth: int  # number of blocks
-    num_heads: int
+    hidden_size: int  # D, the width of a token; of a U-shape, what channel_mult multiplies
+    depth: int  # number of blocks; of a U-shape, in every stage
+    num_heads: int  # where the width is hidden_size; wider stages have more heads of the same width
     patch_size: int = 2
     input_size: int = 32  # side of the (square) latent or picture
     in_channels: int = 4  # 4 for the SD autoencoder's latents, 3 for RGB, 1 for grey
@@ -29,59 +36,158 @@ class ModelConfig:
     class_dropout_prob: float = 0.1  # share of labels replaced by the null class in training; 0: has none
     learn_sigma: bool = True  # the output carries variance channels after the noise channels
     backbone: str = "dit"
-    conditioning: str = "adaln-zero"
+    conditioning: str = "adaln-zero"  # how a DiT hears of timestep and label: its four block designs
+    formulation: str = "ddpm"  # "edm": noise levels are sigmas, the network is preconditioned (2206.00364)
     prediction: str = "epsilon"  # what the first C channels are: the noise (the paper) or v (2202.00512)
+    # Of the U-shaped backbones.
+    channel_mult: tuple[int, ...] = ()
+    window_size: int = 0  # side of the windows that diffit-image attends in
+    dropout: float = 0.0
+    augment_dim: int = 0  # of the augmentation labels that diffit-image is conditioned on; 0: none
     # Where diffusers' DiT computes otherwise than the authors'. Its files only draw as meant if we follow.
     frequency_shift: int = 0  # 1: divides the exponents of the timestep frequencies by 127, not by 128
     mlp_norm_eps: float = 1e-6  # of the layer norm before the MLP; diffusers' files may say 1e-5
     block_embedders: bool = False  # every block embeds timestep and label by weights of its own
 
     def __post_init__(self) -> None:
-        for name in (
-            "hidden_size",
-            "depth",
-            "num_heads",
-            "patch_size",
-            "input_size",
-            "in_channels",
-            "num_classes",
-        ):
-            value, least = getattr(self, name), 0 if name == "num_classes" else 1
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be a whole number, not {value!r}")
-            if value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}")
+        object.__setattr__(self, "channel_mult", tuple(self.channel_mult))  # JSON has lists
+        self._check_numbers()
+        self._check_choices()
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; "
                 "change one so that every head gets the same width"
-            )
-        if self.hidden_size % 4:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of 4, as the 2-D position table needs"
             )
         if self.input_size % self.patch_size:
             raise ValueError(
                 f"input_size {self.input_size} is not a multiple of patch_size {self.patch_size}; "
                 "choose a patch that divides the side"
             )
-        if not 0.0 <= self.class_dropout_prob < 1.0:
-            raise ValueError(
-                f"class_dropout_prob is {self.class_dropout_prob}; it must be at least 0 and below 1"
-            )
+        self._check_formulation()
+        if self.backbone in U_SHAPED:
+            self._check_u_shape()
+        else:
+            self._check_isotropic()
+
+    def _check_numbers(self) -> None:
+        whole = {"num_classes": 0, "window_size": 0, "augment_dim": 0}
+        whole |= dict.fromkeys(
+            ("hidden_size", "depth", "num_heads", "patch_size", "input_size", "in_channels"), 1
+        )
+        values = [(name, getattr(self, name), least) for name, least in whole.items()]
+        values += [(f"channel_mult[{i}]", value, 1) for i, value in enumerate(self.channel_mult)]
+        for name, value, least in values:
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be a whole number, not {value!r}")
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
+        for name in ("class_dropout_prob", "dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         for name in ("mlp_ratio", "mlp_norm_eps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
+
+    def _check_choices(self) -> None:
         for name, allowed in (
             ("backbone", BACKBONES),
             ("conditioning", CONDITIONINGS),
+            ("formulation", FORMULATIONS),
             ("prediction", PREDICTIONS),
+            ("augment_dim", (0, AUGMENTATIONS)),
             ("frequency_shift", (0, 1)),
             ("block_embedders", (False, True)),
         ):
             if getattr(self, name) not in allowed:
                 choices = ", ".join(map(str, allowed))
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {choices}")
+        only = {  # field: which backbones have it
+            "conditioning": ("dit",),
+            "block_embedders": ("dit",),
+            "frequency_shift": ("dit", "diffit"),
+            "mlp_norm_eps": ("dit", "diffit"),
+            "channel_mult": U_SHAPED,
+            "dropout": U_SHAPED,
+            "window_size": ("diffit-image",),
+            "augment_dim": ("diffit-image",),
+        }
+        defaults = {field.name: field.default for field in fields(self)}
+        for name, backbones in only.items():
+            if self.backbone not in backbones and (value := getattr(self, name)) != defaults[name]:
+                raise ValueError(
+                    f"{name} is {value!r}, but backbone {self.backbone} has no {name}; leave it out, "
+                    f"or choose backbone {' or '.join(backbones)}"
+                )
+        if self.block_embedders and self.conditioning != "adaln-zero":
+            raise ValueError(
+                f"block_embedders is set, but conditioning is {self.conditioning}; only adaln-zero has them"
+            )
+
+    def _check_formulation(self) -> None:
+        if self.formulation != "edm":
+            if self.augment_dim:
+                raise ValueError(
+                    f"augment_dim is {self.augment_dim}, but formulation is {self.formulation}; only edm has "
+                    "augmentation labels: use 0"
+                )
+            return
+        if self.learn_sigma:
+            raise ValueError("learn_sigma is True, but formulation edm learns no variance; set it to False")
+        if self.prediction != "epsilon":
+            raise ValueError(
+                f"prediction is {self.prediction!r}, but the preconditioning of formulation edm fixes what "
+                "is predicted; leave it out"
+            )
+
+    def _check_isotropic(self) -> None:
+        if self.hidden_size % 4:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of 4, as the 2-D position table needs"
+            )
+
+    def _check_u_shape(self) -> None:
+        if self.patch_size != 1:
+            raise ValueError(
+                f"patch_size is {self.patch_size}, but backbone {self.backbone} has no patches; set it to 1"
+            )
+        if not self.channel_mult:
+            raise ValueError(
+                f"channel_mult is empty; backbone {self.backbone} needs a number for each stage, "
+                "such as (1, 2, 2)"
+            )
+        halvings = len(self.channel_mult) - 1
+        if self.input_size % 2**halvings:
+            raise ValueError(
+                f"input_size {self.input_size} is not a multiple of {2**halvings}, as {halvings + 1} stages "
+                "that each halve the side need; change one of them"
+            )
+        for width, side in self.stages:
+            if width % 4:
+                raise ValueError(f"a stage is {width} wide; the group norm needs a multiple of 4")
+            if self.backbone == "unet":
+                continue
+            if not 1 <= self.window_size <= side:
+                raise ValueError(
+                    f"window_size is {self.window_size}, but the stage of side {side} needs one from 1 to "
+                    f"{side}; choose a smaller window or fewer stages"
+                )
+            if side % self.window_size:
+                raise ValueError(
+                    f"a stage has side {side}, no multiple of window_size {self.window_size}; "
+                    "choose a window that divides all sides"
+                )
+
+    @property
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        """Width and side of each stage of a U-shape, from the picture inwards."""
+        return tuple(
+            (self.hidden_size * factor, self.input_size // 2**i) for i, factor in enumerate(self.channel_mult)
+        )
+
+    @property
+    def head_size(self) -> int:
+        """Width of an attention head, the same everywhere."""
+        return self.hidden_size // self.num_heads
 
     @property
     def out_channels(self) -> int:
@@ -95,8 +201,13 @@ class ModelConfig:
 
     @property
     def tokens(self) -> int:
-        """T, the number of patches of one picture."""
+        """T, the number of patches of one picture; of a U-shape, the places of its first stage."""
         return (self.input_size // self.patch_size) ** 2
+
+    @property
+    def label_rows(self) -> int:
+        """Rows of the label table: the classes, and the null class if labels are ever dropped."""
+        return self.num_classes + (self.class_dropout_prob > 0) if self.num_classes else 0
 
     @property
     def has_null_class(self) -> bool:
@@ -105,7 +216,7 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
-        return asdict(self)
+        return asdict(self) | {"channel_mult": list(self.channel_mult)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
@@ -114,32 +225,3 @@ class ModelConfig:
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown config fields {unknown}; this version knows {sorted(known)}")
         return cls(**values)
-
-
-# Table 1 of the paper, then three for small machines: name -> depth, hidden_size, num_heads.
-_SIZES = {
-    "XL": (28, 1152, 16),
-    "L": (24, 1024, 16),
-    "B": (12, 768, 12),
-    "S": (12, 384, 6),
-    "M": (6, 256, 4),
-    "T": (6, 192, 3),
-    "N": (4, 128, 2),
-}
-
-MODELS: dict[str, ModelConfig] = {
-    f"DiT-{size}/{patch}": ModelConfig(depth=depth, hidden_size=width, num_heads=heads, patch_size=patch)
-    for size, (depth, width, heads) in _SIZES.items()
-    for patch in (2, 4, 8)
-}
-
-
-def preset(name: str, **overrides: Any) -> ModelConfig:
-    """The config of a preset of `MODELS`, with fields replaced.
-
-    Raises:
-        ValueError: no such preset; the message lists those there are.
-    """
-    if name not in MODELS:
-        raise ValueError(f"no model is called {name!r}; choose one of {', '.join(MODELS)}")
-    return replace(MODELS[name], **overrides)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from dit.autoencoder import LATENT_CHANNELS, autoencoder_of, load_autoencoder
+from dit.backbone import Backbone
 from dit.classes import class_names
 from dit.config import ModelConfig
 from dit.diffusers_layout import DIFFUSERS_NULL, LABELS, diffusers_copies, to_diffusers
-from dit.dit import DiT
 from dit.layers import FREQUENCIES, sinusoids
 from dit.layouts import FORMAT
 from dit.tensors import TensorFile
@@ -42,7 +42,7 @@ def check_exportable(config: ModelConfig) -> None:
 
 
 def export_diffusers(
-    model: DiT, folder: Path, autoencoder: str | None = None, dtype: torch.dtype = torch.float32
+    model: Backbone, folder: Path, autoencoder: str | None = None, dtype: torch.dtype = torch.float32
 ) -> Path:
     """Write a model of latents as a folder of DiTPipeline: transformer, scheduler, autoencoder, index.
 
@@ -126,7 +126,7 @@ def _index(autoencoder: str, names: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _as_diffusers_computes(model: DiT) -> tuple[ModelConfig, dict[str, Tensor]]:
+def _as_diffusers_computes(model: Backbone) -> tuple[ModelConfig, dict[str, Tensor]]:
     """The model's tensors, refitted where diffusers embeds timesteps by other frequencies than ours."""
     state = {name: tensor.detach().float().cpu() for name, tensor in model.state_dict().items()}
     config = model.config

@@ -2,18 +2,104 @@
 
 from dit.config import ModelConfig
 
+FREQUENCIES = 256  # features of a timestep
+KERNEL = 9  # places of a 3x3 convolution
+
 
 def macs(config: ModelConfig) -> int:
     """Multiply-accumulates of one forward pass of one picture; 1 MAC = 2 FLOPs.
 
-    Counts every matrix product, attention's two included, as the paper's Table 4 does; norms and activations
-    are left out. Equals half of what torch.utils.flop_counter.FlopCounterMode prints.
+    Counts every matrix product and convolution, attention's two products included, as the DiT paper's Table 4
+    does; norms and activations are left out. Equals half of what torch.utils.flop_counter.FlopCounterMode
+    prints.
     """
+    if config.backbone == "unet":
+        return _unet(config)
+    if config.backbone == "diffit-image":
+        return _image_diffit(config)
+    return _isotropic(config)
+
+
+def _isotropic(config: ModelConfig) -> int:
+    """DiT's four designs, and the latent DiffiT."""
     T, D, p = config.tokens, config.hidden_size, config.patch_size
-    patchify = T * config.in_channels * p**2 * D
-    mlp = 2 * T * D * int(D * config.mlp_ratio)
-    attention = 4 * T * D**2 + 2 * T**2 * D
-    block = attention + mlp + 6 * D**2
-    final = 2 * D**2 + T * D * p**2 * config.out_channels
-    timestep = (256 * D + D**2) * (config.depth if config.block_embedders else 1)
-    return patchify + config.depth * block + final + timestep
+    memory = 1 + (config.num_classes > 0)  # tokens of timestep and label
+    design = "diffit" if config.backbone == "diffit" else config.conditioning
+    length = T + memory if design == "in-context" else T
+    block = _attention(length, D) + _mlp(length, D, config.mlp_ratio)
+    block += {
+        "adaln-zero": 6 * D**2,
+        "adaln": 4 * D**2,
+        "in-context": 0,
+        "cross-attention": 2 * T * D**2 + 2 * memory * D**2 + 2 * T * memory * D,  # q, proj; k, v; attention
+        "diffit": 3 * D**2,  # what time adds to q, k and v
+    }[design]
+    final = T * D * p**2 * config.out_channels + (2 * D**2 if design in ("adaln-zero", "adaln") else 0)
+    timestep = (FREQUENCIES * D + D**2) * (config.depth if config.block_embedders else 1)
+    return T * config.in_channels * p**2 * D + config.depth * block + final + timestep
+
+
+def _attention(tokens: int, width: int, window: int | None = None) -> int:
+    """q, k, v, the two products (of a token with all those of its window), and the output's linear layer."""
+    return 4 * tokens * width**2 + 2 * tokens * (window or tokens) * width
+
+
+def _mlp(tokens: int, width: int, ratio: float) -> int:
+    return 2 * tokens * width * int(width * ratio)
+
+
+def _conv(of: int, to: int, side: int) -> int:
+    """A 3x3 convolution, `side` being that of its output."""
+    return KERNEL * of * to * side**2
+
+
+def _image_diffit(config: ModelConfig) -> int:
+    """Without the embedding of augmentations, which drawing leaves out."""
+    time, stages, area = 4 * config.hidden_size, config.stages, config.window_size**2
+    total = FREQUENCIES * time + time**2
+    total += _conv(config.in_channels, stages[0][0], config.input_size)
+    total += _conv(stages[0][0], config.out_channels, config.input_size)
+    for i, (width, side) in enumerate(stages):
+        block = _conv(width, width, side) + 3 * time * width
+        block += _attention(side**2, width, area) + _mlp(side**2, width, config.mlp_ratio)
+        bottleneck = i == len(stages) - 1
+        total += block * config.depth * (1 if bottleneck else 2)
+        if not bottleneck:
+            below, half = stages[i + 1]
+            total += _conv(width, below, half) + _conv(below, width, side) + 2 * width**2 * side**2
+    return total
+
+
+def _unet(config: ModelConfig) -> int:
+    """diffusers' UNet2DModel with what `unet.unet_arguments` says."""
+    first, stages = config.hidden_size * config.channel_mult[0], config.stages
+    time = 4 * first
+
+    def resnet(of: int, to: int, side: int) -> int:
+        shortcut = of * to * side**2 if of != to else 0
+        return _conv(of, to, side) + _conv(to, to, side) + time * to + shortcut
+
+    def attention(width: int, side: int, stage: int) -> int:
+        return _attention(side**2, width) if stage else 0  # not in the first stage
+
+    total = first * time + time**2
+    total += _conv(config.in_channels, first, config.input_size)
+    total += _conv(first, config.out_channels, config.input_size)
+    skips, of = [first], first  # widths of what the way down leaves for the way up
+    for i, (width, side) in enumerate(stages):
+        for _ in range(config.depth):
+            total += resnet(of, width, side) + attention(width, side, i)
+            of = width
+            skips.append(of)
+        if i < len(stages) - 1:
+            total += _conv(width, width, side // 2)
+            skips.append(of)
+    width, side = stages[-1]
+    total += 2 * resnet(width, width, side) + _attention(side**2, width)
+    for i, (width, side) in reversed(list(enumerate(stages))):
+        for _ in range(config.depth + 1):
+            total += resnet(of + skips.pop(), width, side) + attention(width, side, i)
+            of = width
+        if i > 0:
+            total += _conv(width, width, 2 * side)
+    return total

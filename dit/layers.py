@@ -6,6 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dit.config import ModelConfig
+
+LAYER_NORM_EPS = 1e-6
+
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """x * (1 + scale) + shift; x: (N, T, D); shift, scale: (N, 1, D). Peebles & Xie 2023, section 3.2."""
@@ -94,7 +98,7 @@ def sinusoids(t: Tensor, shift: int = 0) -> Tensor:
 
 
 class TimestepEmbedder(nn.Module):
-    """Sinusoids of the raw timestep, then a two-layer MLP."""
+    """Sinusoids of the raw timestep (of EDM models: of ln(sigma) / 4), then a two-layer MLP."""
 
     def __init__(self, hidden_size: int, frequency_shift: int = 0) -> None:
         super().__init__()
@@ -106,6 +110,11 @@ class TimestepEmbedder(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """t: (N,) -> (N, D)."""
         return self.mlp(sinusoids(t, self.frequency_shift).to(self.mlp[0].weight.dtype))
+
+
+def drop_labels(y: Tensor, num_classes: int, dropout_prob: float) -> Tensor:
+    """Labels y (N,), each replaced by the null class with a probability."""
+    return torch.where(torch.rand(y.shape, device=y.device) < dropout_prob, num_classes, y)
 
 
 class LabelEmbedder(nn.Module):
@@ -122,9 +131,18 @@ class LabelEmbedder(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         """y: (N,) -> (N, D). In training mode each label becomes the null class with `dropout_prob`."""
         if self.training and self.dropout_prob > 0:
-            drop = torch.rand(y.shape, device=y.device) < self.dropout_prob
-            y = torch.where(drop, self.num_classes, y)
+            y = drop_labels(y, self.num_classes, self.dropout_prob)
         return self.embedding_table(y)
+
+
+class Embedders(nn.Module):
+    """A timestep embedder and a label embedder."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.t_embedder = TimestepEmbedder(config.hidden_size, config.frequency_shift)
+        if config.num_classes:
+            self.y_embedder = LabelEmbedder(config.num_classes, config.hidden_size, config.class_dropout_prob)
 
 
 def sincos_position_table(hidden_size: int, side: int) -> Tensor:

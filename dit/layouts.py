@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dit.config import MODELS, ModelConfig
+from dit.config import ModelConfig
 from dit.diffusers_layout import (
     DIFFUSERS_FILES,
     LABELS,
@@ -17,6 +17,7 @@ from dit.diffusers_layout import (
     read_json,
     scheduled_prediction,
 )
+from dit.presets import MODELS
 from dit.tensors import TensorFile, WeightsError
 
 FORMAT = "dit-lab/1"  # of our own files

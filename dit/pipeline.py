@@ -13,8 +13,8 @@ from torch import Tensor
 from dit import autoencoder as autoencoders
 from dit import samplers
 from dit.autoencoder import Autoencoder
+from dit.backbone import Backbone
 from dit.diffusion import NUM_TIMESTEPS, linear_schedule
-from dit.dit import DiT
 from dit.flops import macs
 from dit.guidance import Guided
 from dit.samplers import SPACINGS, timesteps
@@ -102,7 +102,7 @@ class Frame:
         return self.finished == len(self.x0)
 
 
-def guided(model: DiT, settings: SampleSettings, device: torch.device | str = "cpu") -> Guided:
+def guided(model: Backbone, settings: SampleSettings, device: torch.device | str = "cpu") -> Guided:
     """The denoiser for these settings. The model may be on the meta device: then it plans, and cannot run.
 
     Raises:
@@ -120,13 +120,13 @@ def guided(model: DiT, settings: SampleSettings, device: torch.device | str = "c
     )
 
 
-def passes(model: DiT, settings: SampleSettings) -> int:
+def passes(model: Backbone, settings: SampleSettings) -> int:
     """Forward passes that one picture costs, guidance counted. The model may be on the meta device."""
     denoiser = guided(model, settings)
     return sum(denoiser.passes(int(t)) for t in timesteps(settings.steps, settings.spacing))
 
 
-def usual_guidance(model: DiT) -> float:
+def usual_guidance(model: Backbone) -> float:
     """The guidance scale that a model was evaluated at, else the authors' 4 for latents and 2 for pixels.
 
     1 for a model that cannot be guided.
@@ -141,7 +141,7 @@ class Pipeline:
     """A model ready to draw: of pixels, or of the latents of an autoencoder."""
 
     def __init__(
-        self, model: DiT, device: torch.device | str = "cpu", autoencoder: Autoencoder | None = None
+        self, model: Backbone, device: torch.device | str = "cpu", autoencoder: Autoencoder | None = None
     ) -> None:
         """Raises ValueError where the model's output is neither pixels nor the autoencoder's latents."""
         channels = model.config.in_channels

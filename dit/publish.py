@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from dit.backbone import Backbone
 from dit.classes import class_names, titles
-from dit.dit import DiT
 from dit.download import HubError
 from dit.export import check_exportable, export_diffusers
 from dit.flops import macs
@@ -116,7 +116,7 @@ def grid(pipeline: Pipeline, steps: int, scale: float) -> bytes:
     return png(sheet, {"pictures": [settings.describe(i) for i in range(len(settings.seeds))]})
 
 
-def card(model: DiT, repo_id: str, steps: int, scale: float, exported: bool) -> str:
+def card(model: Backbone, repo_id: str, steps: int, scale: float, exported: bool) -> str:
     """README.md of the repository, from the model's provenance alone: nothing in it is typed by hand."""
     config, said = model.config, model.provenance
     count = sum(parameter.numel() for parameter in model.parameters())

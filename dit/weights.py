@@ -16,11 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dit import remote
-from dit.config import ModelConfig, preset
+from dit.backbone import Backbone
+from dit.config import ModelConfig
 from dit.diffusers_layout import DIFFUSERS_NULL, LABELS
-from dit.dit import LAYER_NORM_EPS, DiT
-from dit.layers import sincos_position_table
+from dit.layers import LAYER_NORM_EPS, sincos_position_table
 from dit.layouts import FORMAT, Stored, open_stored
+from dit.models import network
+from dit.presets import preset
 from dit.published import PUBLISHED, Published, is_repo_id, published
 from dit.tensors import PICKLES, WeightsError, opened
 
@@ -184,7 +186,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     config: ModelConfig | None = None,
     revision: str | None = None,
-) -> DiT:
+) -> Backbone:
     """A model in evaluation mode, from wherever its weights are.
 
     source: the name of a bundled model or of a published one (`published.PUBLISHED`); a file of ours, the DiT
@@ -211,11 +213,12 @@ def load(
             state[ours] = _assembled(parts, found.config).to(device, dtype)
         tensors = parts = None  # and with them the pages of the file that they touched
     model.load_state_dict(state, strict=True, assign=True)
-    model.pos_embed.requires_grad_(False)
+    if hasattr(model, "pos_embed"):
+        model.pos_embed.requires_grad_(False)  # assigning has made it one that is trained
     return model.eval()
 
 
-def outline(source: Path | str, config: ModelConfig | None = None, revision: str | None = None) -> DiT:
+def outline(source: Path | str, config: ModelConfig | None = None, revision: str | None = None) -> Backbone:
     """The model that `load` would make, on the meta device: config, provenance and shapes, no weights.
 
     Raises:
@@ -224,18 +227,18 @@ def outline(source: Path | str, config: ModelConfig | None = None, revision: str
     return _outline(stored(source, config, revision))[0]
 
 
-def published_outline(model: Published) -> DiT:
+def published_outline(model: Published) -> Backbone:
     """`outline` of a published model that need not be on this disk."""
     with torch.device("meta"):
-        empty = DiT(preset("DiT-XL/2", input_size=model.side // 8))
+        empty = network(preset("DiT-XL/2", input_size=model.side // 8))
     empty.provenance = model.provenance()
     return empty.eval()
 
 
-def _outline(found: Stored) -> tuple[DiT, dict[str, list[int]]]:
+def _outline(found: Stored) -> tuple[Backbone, dict[str, list[int]]]:
     """The empty model of what is stored, and what `_check_shapes` returns."""
     with torch.device("meta"):
-        model = DiT(found.config)
+        model = network(found.config)
     model.provenance = found.provenance
     found.sources = found.sources or {name: (name,) for name in model.state_dict()}
     return model.eval(), _check_shapes(found, model)
@@ -267,7 +270,7 @@ def _groups(found: Stored, rows: dict[str, list[int]], keep: bool) -> list[list[
     return [kept, *parts]
 
 
-def _check_shapes(found: Stored, model: DiT) -> dict[str, list[int]]:
+def _check_shapes(found: Stored, model: Backbone) -> dict[str, list[int]]:
     """Compare what is stored with what the model needs, in the names of the file.
 
     Returns the rows to take of a label table that diffusers made larger: classes, then the null class.

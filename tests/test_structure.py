@@ -10,7 +10,8 @@ import pytest
 
 MAX_LINES = 330
 
-# Each module of dit/, and all that it may import of dit/: config <- layers <- dit <- weights <- pipeline.
+# Each module of dit/, and all that it may import of dit/:
+# config <- layers <- {dit, diffit, ...} <- weights <- pipeline.
 # The mathematics (diffusion, samplers, guidance) stand on their own: models are handed to them.
 DIT = {
     "config": set(),
@@ -21,32 +22,50 @@ DIT = {
     "classes": set(),
     "diffusion": set(),
     "flops": {"config"},
+    "presets": {"config"},
+    "backbone": {"config"},
     "layers": {"config"},
-    "dit": {"config", "layers"},
+    "blocks": {"config", "layers"},
+    "dit": {"backbone", "blocks", "config", "layers"},
+    "diffit": {"config", "dit", "layers"},
+    "diffit_image": {"backbone", "config", "diffit", "layers"},
+    "unet": {"backbone", "config", "layers"},
+    "models": {"backbone", "config", "diffit", "diffit_image", "dit", "unet"},
     "samplers": {"diffusion"},
     "guidance": {"diffusion"},
     "download": {"published", "tensors"},
     "hub_errors": {"download", "published"},
     "remote": {"diffusers_layout", "download", "hub_errors", "published"},
     "diffusers_layout": {"config", "tensors"},
-    "layouts": {"config", "diffusers_layout", "tensors"},
-    "weights": {"config", "diffusers_layout", "dit", "layers", "layouts", "published", "remote", "tensors"},
+    "layouts": {"config", "diffusers_layout", "presets", "tensors"},
+    "weights": {
+        "backbone",
+        "config",
+        "diffusers_layout",
+        "layers",
+        "layouts",
+        "models",
+        "presets",
+        "published",
+        "remote",
+        "tensors",
+    },
     "autoencoder": {"published", "remote", "tensors"},
-    "pipeline": {"autoencoder", "diffusion", "dit", "flops", "guidance", "samplers", "weights"},
+    "pipeline": {"autoencoder", "backbone", "diffusion", "flops", "guidance", "samplers", "weights"},
     "export": {
         "autoencoder",
+        "backbone",
         "classes",
         "config",
         "diffusers_layout",
-        "dit",
         "layers",
         "layouts",
         "tensors",
         "weights",
     },  # fmt: skip
     "publish": {
+        "backbone",
         "classes",
-        "dit",
         "download",
         "export",
         "flops",

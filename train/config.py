@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from dit.config import MODELS
-from train.solids import MAX_SIDE, MIN_SIDE
+from dit.config import ModelConfig
+from dit.presets import MODELS, no_such_model, preset
+from train.solids import CLASSES, MAX_SIDE, MIN_SIDE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +14,11 @@ class TrainConfig:
     """One training run. The defaults are the paper's (DiT, section 4) where it has any."""
 
     model: str = "DiT-T/4"
-    """preset of dit.MODELS: size and patch"""
+    """preset of dit.MODELS, such as DiT-S/2, DiT-S/2-in-context, DiffiT-S/2, UNet-S, DiffiT-CIFAR-32"""
+    depth: int = 0
+    """number of blocks (of a U-shape: in each stage); 0: as the preset says"""
+    class_conditional: bool = True
+    """tell the model what each picture shows; the models of DiffiT's paper were not told"""
     prediction: Literal["epsilon", "v"] = "epsilon"
     """what the network predicts; the paper's is epsilon"""
     timesteps: Literal["uniform", "logit-normal"] = "uniform"
@@ -70,7 +75,7 @@ class TrainConfig:
             elif type(value) is not kind and not (kind is float and type(value) is int):
                 raise TypeError(f"{name} is {value!r}; it must be of type {kind.__name__}")
         if self.model not in MODELS:
-            raise ValueError(f"model is {self.model!r}; choose one of {', '.join(MODELS)}")
+            raise ValueError(no_such_model(self.model))
         at_least = dict.fromkeys(
             ("total_steps", "batch_size", "log_every", "sample_every", "checkpoint_every"), 1
         )
@@ -80,7 +85,7 @@ class TrainConfig:
             "image_size": MIN_SIDE,
             "seed": 0,
         }
-        at_least |= {"lr_warmup_steps": 0, "lr_decay_steps": 0, "weight_decay": 0, "grad_clip": 0}
+        at_least |= {"depth": 0, "lr_warmup_steps": 0, "lr_decay_steps": 0, "weight_decay": 0, "grad_clip": 0}
         for name, least in at_least.items():
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
@@ -91,11 +96,24 @@ class TrainConfig:
         for name in ("ema_decay", "beta2", "class_dropout_prob"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        patch = MODELS[self.model].patch_size
-        if self.image_size % patch:
+        if self.network().formulation == "edm" and self.timesteps != "uniform":
             raise ValueError(
-                f"image_size {self.image_size} is not a multiple of {patch}, the patch of {self.model}"
+                f"timesteps is {self.timesteps!r}, but {self.model} is an EDM model, whose noise levels are "
+                "always log-normal; leave it out"
             )
+
+    def network(self) -> ModelConfig:
+        """The config of the model to train. Raises ValueError where the preset cannot be so."""
+        given = {"depth": self.depth} if self.depth else {}
+        return preset(
+            self.model,
+            input_size=self.image_size,
+            in_channels=3,
+            num_classes=len(CLASSES) if self.class_conditional else 0,
+            class_dropout_prob=self.class_dropout_prob,
+            prediction=self.prediction,
+            **given,
+        )
 
     def lr_at(self, step: int) -> float:
         """Learning rate of optimizer step 0, 1, ...: warm-up, plateau, linear decay."""

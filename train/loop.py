@@ -30,7 +30,7 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
 
 def _optimise(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
     data = SolidsData(config.num_pictures, config.image_size, config.seed, config.batch_size, config.flip)
-    state = fresh_state(config, len(data.classes), hardware)
+    state = fresh_state(config, hardware)
     if saved := checkpoints(run_dir):
         state.load(saved[-1])
     truncate_metrics(run_dir, state.step)
@@ -74,17 +74,10 @@ def draw_timesteps(how: str, n: int) -> torch.Tensor:
     return torch.where(torch.rand(n) < UNIFORM_SHARE, uniform, middle)
 
 
-def fresh_state(config: TrainConfig, num_classes: int, hardware: Hardware) -> TrainState:
+def fresh_state(config: TrainConfig, hardware: Hardware) -> TrainState:
     """Model, average and optimizer at step 0, a function of the seed."""
     torch.manual_seed(config.seed)
-    model = dit.build(
-        config.model,
-        input_size=config.image_size,
-        in_channels=3,
-        num_classes=num_classes,
-        class_dropout_prob=config.class_dropout_prob,
-        prediction=config.prediction,
-    ).to(hardware.device)
+    model = dit.build(config.network()).to(hardware.device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True

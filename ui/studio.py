@@ -8,9 +8,9 @@ import torch
 
 from dit import remote, weights
 from dit.autoencoder import autoencoder_of
+from dit.backbone import Backbone
 from dit.classes import class_names, titles
 from dit.config import ModelConfig
-from dit.dit import DiT
 from dit.flops import macs
 from dit.pipeline import Frame, Pipeline, SampleSettings, passes, usual_guidance
 from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, published, size_of
@@ -39,7 +39,7 @@ class Rung:
 
     name: str
     source: str | Path  # a path on this machine, or the name of a published model
-    outline: DiT  # on the meta device: config, provenance and shapes, no weights
+    outline: Backbone  # on the meta device: config, provenance and shapes, no weights
     classes: tuple[str, ...]  # names of its classes, in label order
     speed: Speed
     published: Published | None = None

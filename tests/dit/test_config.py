@@ -6,7 +6,8 @@ import json
 import pytest
 
 import dit
-from dit.config import MODELS, ModelConfig, preset
+from dit.config import ModelConfig
+from dit.presets import MODELS, preset
 
 VALID = {"hidden_size": 48, "depth": 2, "num_heads": 3}
 

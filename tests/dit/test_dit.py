@@ -9,9 +9,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import dit
-from dit.config import ModelConfig, preset
+from dit.config import ModelConfig
 from dit.dit import DiT
 from dit.layers import LabelEmbedder, Mlp, gelu, sincos_position_table, sinusoids
+from dit.presets import preset
 
 # Parameters and multiply-accumulates of facebookresearch/DiT's own models.py, 1000 classes, learned sigma:
 # size/patch -> all parameters at 256 px, of them trainable, MACs at 256 px, all at 512 px, MACs at 512 px.

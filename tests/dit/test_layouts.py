@@ -19,12 +19,13 @@ from torch import Tensor
 import dit
 from dit import remote, samplers
 from dit.autoencoder import load_autoencoder
-from dit.config import ModelConfig, preset
+from dit.config import ModelConfig
 from dit.diffusers_layout import SCHEDULE_FIXED, diffusers_copies, diffusers_names
 from dit.diffusion import linear_schedule, timesteps
 from dit.export import transformer_config
 from dit.layouts import FORMAT
 from dit.pipeline import Pipeline, SampleSettings, guided
+from dit.presets import preset
 from dit.weights import WeightsError, describe, load, save
 from tests.weights_files import write_hollow
 from train.checkpoint import Ema, TrainState

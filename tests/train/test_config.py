@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from dit.config import MODELS
+from dit.presets import MODELS
 from train.config import RECIPES, RESUMABLE, TrainConfig
 
 

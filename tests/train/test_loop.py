@@ -16,11 +16,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dit import weights
-from dit.config import preset
 from dit.diffusion import training_losses
 from dit.dit import DiT
 from dit.layers import sincos_position_table
 from dit.pipeline import Pipeline, SampleSettings
+from dit.presets import preset
 from train.__main__ import main
 from train.checkpoint import checkpoints
 from train.config import RECIPES, TrainConfig

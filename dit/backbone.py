@@ -1,0 +1,39 @@
+"""What every network shares: a config, where its weights come from, and how it is called."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dit.config import ModelConfig
+
+
+class Backbone(nn.Module):
+    """A network of noisy pictures, noise levels and labels: `model(x, t, y)`.
+
+    x: (N, C, H, W). t: (N,) raw timestep 0..999; of an EDM model (`config.formulation`) c_noise, that is
+    ln(sigma) / 4. y: (N,) labels, `num_classes` being the null class; None for an unconditional model.
+    Returns (N, 2C, H, W), the noise and the variance logits after it, or (N, C, H, W) without `learn_sigma`.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.provenance: dict[str, Any] = {}  # of loaded weights: dataset, recipe, classes, results, ...
+
+    def check_labels(self, y: Tensor | None) -> None:
+        """Raises ValueError if a conditional model is called without labels."""
+        if self.config.num_classes and y is None:
+            raise ValueError(
+                f"this model has {self.config.num_classes} classes: give y, a label for each picture"
+            )
+
+
+@torch.no_grad()
+def init_linears(model: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases, as the DiT authors initialise every linear layer."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
