@@ -43,7 +43,7 @@ class DiT(Backbone):
         return self.unpatchify(self.final_layer(tokens[:, :T], c)).to(x.dtype)  # weights may be in half
 
     def _condition(self, embedders: nn.Module, t: Tensor, y: Tensor | None) -> Tensor:
-        """t: (N,), y: (N,) -> (N, D), the sum of both embeddings; or (N, 2, D), if the design wants tokens."""
+        """t: (N,), y: (N,) -> (N, D), the sum of both; (N, 2, D) if the design wants tokens."""
         parts = [embedders.t_embedder(t)]
         if self.config.num_classes:
             parts.append(embedders.y_embedder(y))
