@@ -8,8 +8,9 @@ from dit.config import ModelConfig
 from dit.dit import DiT
 from dit.flops import macs
 from dit.models import initialised
-from dit.pipeline import Pipeline, SampleSettings
+from dit.pipeline import Pipeline
 from dit.presets import MODELS, preset
+from dit.settings import SampleSettings
 from dit.weights import load
 
 

@@ -1,5 +1,6 @@
 """Classifier-free guidance, Ho & Salimans 2022 (2207.12598): a model and its labels become a denoiser."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -7,25 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from dit.diffusion import NUM_TIMESTEPS, to_epsilon
+from dit.edm import denoised
 
-GuidanceSchedule = Callable[[float, int], float]
+GuidanceSchedule = Callable[[float, float], float]
 
 
-def constant(scale: float, t: int) -> float:
-    """The same guidance at every timestep."""
+def constant(scale: float, t: float) -> float:
+    """The same guidance at every noise level."""
     return scale
 
 
-def power_cosine(scale: float, t: int, power: float = 4.0) -> float:
+def power_cosine(scale: float, t: float, power: float = 4.0) -> float:
     """Guidance growing from 1 at pure noise to `scale` at the data (MDT, 2303.14389; DiffiT: power 4)."""
     return 1 + (scale - 1) * 0.5 * (1 - math.cos(math.pi * (1 - t / NUM_TIMESTEPS) ** power))
 
 
-class Guided:
-    """A denoiser for the samplers: (x_t, t) -> noise of the given classes, pushed away from the null class.
+SCHEDULES: dict[str, GuidanceSchedule] = {"constant": constant, "power-cosine": power_cosine}
 
-    Where the scale at t is 1, or t lies outside the interval, the null class is not evaluated: one pass, not
-    two.
+
+class Guided:
+    """A denoiser for the samplers, of the given classes, pushed away from the null class.
+
+    (x_t, t) -> noise; of an EDM model (x, sigma) -> clean picture. Where the scale is 1, or the noise level
+    lies outside the interval, the null class is not evaluated: one pass, not two.
     """
 
     def __init__(
@@ -35,14 +40,15 @@ class Guided:
         scale: float = 1.0,
         *,
         channels: int | None = None,
-        interval: tuple[int, int] = (0, NUM_TIMESTEPS - 1),
+        interval: tuple[float, float] | None = None,
         schedule: GuidanceSchedule = constant,
     ) -> None:
         """model: as `dit.build` makes. y: (N,) labels, None for an unconditional model.
 
         channels: how many channels, from the first, are guided; the rest and the variance keep the
         conditional prediction. None guides all; 3 is what the DiT authors do with their four latent channels.
-        interval: first and last guided timestep, both included (Kynkaanniemi et al. 2024, 2404.07724).
+        interval: lowest and highest guided timestep, or sigma of an EDM model, both included; None: all
+        (Kynkaanniemi et al. 2024, 2404.07724).
 
         Raises:
             ValueError: scale, labels, channels or interval that this model cannot serve.
@@ -67,36 +73,44 @@ class Guided:
             raise ValueError(f"labels {y.tolist()} must lie in 0..{last}{null}")
         if channels is not None and not 1 <= channels <= config.in_channels:
             raise ValueError(f"guided channels is {channels}; this model has 1 to {config.in_channels}")
-        if not 0 <= interval[0] <= interval[1] < NUM_TIMESTEPS:
+        edm = config.formulation == "edm"
+        highest = math.inf if edm else NUM_TIMESTEPS - 1
+        if interval and not 0 <= interval[0] <= interval[1] <= highest:
+            kind = "sigma, ascending" if edm else f"timestep, ascending, in 0..{highest}"
+            raise ValueError(f"guidance interval is {interval}; give lowest and highest {kind}")
+        if edm and schedule is not constant:
             raise ValueError(
-                f"guidance interval is {interval}; give first and last timestep, ascending, "
-                f"in 0..{NUM_TIMESTEPS - 1}"
+                "this guidance schedule is one of timesteps, and an EDM model has sigmas; use constant"
             )
         self.model, self.y, self.scale = model, y, float(scale)
+        self.denoised = functools.partial(denoised, model) if edm else None
         self.channels = config.in_channels if channels is None else channels
-        self.interval, self.schedule = interval, schedule
+        self.interval, self.schedule = interval or (0, highest), schedule
 
-    def scale_at(self, t: int) -> float:
-        """The guidance scale in force at timestep t; 1 outside the interval."""
+    def scale_at(self, t: float) -> float:
+        """The guidance scale in force at a timestep, or sigma; 1 outside the interval."""
         return self.schedule(self.scale, t) if self.interval[0] <= t <= self.interval[1] else 1.0
 
-    def passes(self, t: int) -> int:
-        """Forward passes a picture costs at timestep t: 1 or 2."""
+    def passes(self, t: float) -> int:
+        """Forward passes a picture costs at a timestep, or sigma: 1 or 2."""
         return 1 if self.scale_at(t) == 1.0 else 2
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """x: (N, C, H, W). t: (N,), all equal, on the CPU, so that reading it stalls no device."""
-        scale, C = self.scale_at(int(t[0])), x.shape[1]
-        t_x = t.to(x.device)
+        scale, C = self.scale_at(t[0].item()), x.shape[1]
+        predict = self.denoised or self.model
+        t_x = t.to(x.device, torch.float32 if self.denoised else t.dtype)  # not all devices have float64
         if scale == 1.0:
-            output = self.model(x, t_x, self.y)
+            output = predict(x, t_x, self.y)
         else:
             null = torch.full_like(self.y, self.model.config.num_classes)
-            output, unconditional = self.model(
+            output, unconditional = predict(
                 torch.cat([x, x]), torch.cat([t_x, t_x]), torch.cat([self.y, null])
             ).chunk(2)
             base = unconditional[:, : self.channels]
             guided = base + scale * (output[:, : self.channels] - base)
             output = torch.cat([guided, output[:, self.channels :]], dim=1)
+        if self.denoised:
+            return output
         eps = to_epsilon(output[:, :C], x, t_x, self.model.config.prediction)
         return torch.cat([eps, output[:, C:]], dim=1)

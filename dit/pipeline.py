@@ -1,85 +1,21 @@
 """From settings to pictures: a model on a device, streaming every step with what it has cost so far."""
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dit import autoencoder as autoencoders
-from dit import samplers
 from dit.autoencoder import Autoencoder
 from dit.backbone import Backbone
-from dit.diffusion import NUM_TIMESTEPS, linear_schedule
 from dit.flops import macs
-from dit.guidance import Guided
-from dit.samplers import SPACINGS, timesteps
+from dit.guidance import SCHEDULES, Guided
+from dit.settings import SampleSettings, level_name, levels, walk
 from dit.weights import WeightsError, load
-
-MAX_SEED = 2**63 - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleSettings:
-    """Everything that decides a batch of pictures besides the weights.
-
-    Checked when made, but for what depends on the model (classes, guidance), which `Pipeline.stream` checks.
-
-    Raises:
-        TypeError, ValueError: a value of the wrong type or out of range; the message names limit and remedy.
-    """
-
-    classes: Sequence[int]  # one label a picture; ignored by an unconditional model
-    seeds: Sequence[int]  # one seed a picture
-    steps: int = 50  # 1..1000 network calls
-    guidance_scale: float = 1.0  # 1: no guidance, one forward pass a step
-    sampler: str = "ddim"
-    spacing: str = "even"  # of the timesteps: "even", as the DiT authors, or "leading", as diffusers' DDIM
-    eta: float = 0.0  # DDIM's noise, 0..1
-    guided_channels: int | None = None  # None: all; 3: as the DiT authors
-    guidance_interval: tuple[int, int] = field(default=(0, NUM_TIMESTEPS - 1))
-
-    def __post_init__(self) -> None:
-        for name, values in (("class", self.classes), ("seed", self.seeds), ("steps", [self.steps])):
-            for value in values:
-                if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                    raise TypeError(f"{name} must be a whole number, not {value!r}")
-        if not self.seeds or len(self.classes) != len(self.seeds):
-            raise ValueError(
-                f"{len(self.classes)} classes and {len(self.seeds)} seeds; give one of each for each picture"
-            )
-        if bad := [seed for seed in self.seeds if not 0 <= seed <= MAX_SEED]:
-            raise ValueError(f"seed is {bad[0]}; it must be from 0 to {MAX_SEED}")
-        if not 1 <= self.steps <= NUM_TIMESTEPS:
-            raise ValueError(f"steps is {self.steps}; it must be from 1 to {NUM_TIMESTEPS}")
-        if self.sampler not in samplers.SAMPLERS:
-            raise ValueError(f"sampler is {self.sampler!r}; choose one of {', '.join(samplers.SAMPLERS)}")
-        if self.spacing not in SPACINGS:
-            raise ValueError(f"spacing is {self.spacing!r}; choose one of {', '.join(SPACINGS)}")
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"eta is {self.eta}; it must be from 0 (deterministic) to 1 (as noisy as DDPM)")
-        if self.eta and self.sampler != "ddim":
-            raise ValueError(
-                f"eta is {self.eta}, but only the ddim sampler has an eta; use 0 with {self.sampler}"
-            )
-
-    def describe(self, picture: int) -> dict[str, Any]:
-        """What decides one of the pictures besides the weights, as plain JSON values."""
-        return {
-            "label": int(self.classes[picture]),
-            "seed": int(self.seeds[picture]),
-            "steps": int(self.steps),
-            "guidance_scale": self.guidance_scale,
-            "sampler": self.sampler,
-            "spacing": self.spacing,
-            "eta": self.eta,
-            "guided_channels": self.guided_channels or "all",
-            "guidance_interval": list(self.guidance_interval),
-        }
 
 
 @dataclass(frozen=True)
@@ -88,12 +24,13 @@ class Frame:
 
     index: int  # 0-based step
     steps: int
-    t: int  # timestep of the network call
+    t: float  # noise level of the step's first network call: a timestep, or the sigma of an EDM model
     x0: np.ndarray  # (N, H, W, 3) uint8: the pictures as predicted now; at the end, the result
     x_t: np.ndarray  # (N, H, W, 3) uint8: the sample after this step, still noisy before the last one
     macs: int  # multiply-accumulates that the transformer has spent so far, whole batch
     seconds: float  # spent in sampling so far, whole batch; time the caller took between frames is left out
 
+    level: str = ""  # t in words: t = 999, or σ = 80
     finished: int = 0  # how many of the pictures are the result, and not a preview of it
 
     @property
@@ -108,7 +45,7 @@ def guided(model: Backbone, settings: SampleSettings, device: torch.device | str
     Raises:
         ValueError: this model cannot serve them.
     """
-    config = model.config
+    config, settings = model.config, settings.resolved(model.config)
     if bad := [y for y in settings.classes if config.num_classes and not 0 <= y < config.num_classes]:
         raise ValueError(f"class is {bad[0]}; this model has classes 0 to {config.num_classes - 1}")
     return Guided(
@@ -117,13 +54,14 @@ def guided(model: Backbone, settings: SampleSettings, device: torch.device | str
         settings.guidance_scale,
         channels=settings.guided_channels,
         interval=settings.guidance_interval,
+        schedule=SCHEDULES[settings.guidance_schedule],
     )
 
 
 def passes(model: Backbone, settings: SampleSettings) -> int:
     """Forward passes that one picture costs, guidance counted. The model may be on the meta device."""
     denoiser = guided(model, settings)
-    return sum(denoiser.passes(int(t)) for t in timesteps(settings.steps, settings.spacing))
+    return sum(denoiser.passes(level) for step in levels(settings.resolved(model.config)) for level in step)
 
 
 def usual_guidance(model: Backbone) -> float:
@@ -203,10 +141,10 @@ class Pipeline:
         Closing the generator stops the work: nothing runs between frames.
 
         Each picture has a generator of its own on the CPU, so that it does not depend on its neighbours.
-        x_T: (N, C, H, W) the noise to start from, if not the seeds'.
+        x_T: (N, C, H, W) the standard normal noise to start from, if not the seeds'.
         """
         denoiser = guided(self.model, settings, self.device)  # checked now, not at the first frame
-        return self._frames(settings, denoiser, x_T)
+        return self._frames(settings.resolved(self.model.config), denoiser, x_T)
 
     def generate(self, settings: SampleSettings, x_T: Tensor | None = None) -> Frame:
         """The last frame of `stream`."""
@@ -222,29 +160,22 @@ class Pipeline:
         def noise(_: int = 0) -> Tensor:
             return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
 
-        extra = {"ddim": {"eta": settings.eta, "noise": noise}, "ddpm": {"noise": noise}}.get(
-            settings.sampler, {}
-        )
-        spent, seconds, steps = 0, 0.0, settings.steps
+        spent, seconds, steps, calls = 0, 0.0, settings.steps, levels(settings)
         started = time.perf_counter()
         first = noise()  # drawn even if not used: what ddpm adds later then does not depend on it
-        walk = samplers.SAMPLERS[settings.sampler](
-            denoiser,
-            first if x_T is None else x_T.to(self.device),
-            linear_schedule().alpha_bar,
-            timesteps(steps, settings.spacing),
-            **extra,
-        )
+        taken = walk(settings, denoiser, first if x_T is None else x_T.to(self.device), noise)
         while True:
             with torch.inference_mode():  # not around the yield: the caller's thread must not inherit it
-                step = next(walk, None)
+                step = next(taken, None)
                 if step is None:
                     break
-                x0, x_t = self._show(step.x0), self._show(step.x_t)
+                x0, x_t = self._show(step.x0), self._show(step.gain * step.x_t)
             seconds += time.perf_counter() - started
-            spent += denoiser.passes(step.t) * self.macs_per_pass * len(settings.seeds)
+            passes_taken = sum(denoiser.passes(level) for level in calls[step.index])
+            spent += passes_taken * self.macs_per_pass * len(settings.seeds)
             finished = len(x0) if step.index == steps - 1 and self.autoencoder is None else 0
-            frame = Frame(step.index, steps, step.t, x0, x_t, spent, seconds, finished)
+            named = level_name(settings, step.t)
+            frame = Frame(step.index, steps, step.t, x0, x_t, spent, seconds, named, finished)
             yield frame
             started, latents = time.perf_counter(), step.x_t
         if self.autoencoder:

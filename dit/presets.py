@@ -25,15 +25,19 @@ def _isotropic(size: str, patch: int, **fields: Any) -> ModelConfig:
     return ModelConfig(depth=depth, hidden_size=width, num_heads=heads, patch_size=patch, **fields)
 
 
-def _image_diffit(input_size: int, channel_mult: tuple[int, ...], window: int, dropout: float) -> ModelConfig:
+def _image_diffit(
+    input_size: int, channel_mult: tuple[int, ...], window: int, dropout: float, **smaller: Any
+) -> ModelConfig:
     """DiffiT on pixels, in EDM's formulation (DiffiT, appendices H and I; unconditional there).
+
+    smaller: fields in which a model for small machines differs.
 
     The paper contradicts itself on the blocks of a stage: appendix H.1 says 4 everywhere, I.1 says 2, 2, 2
     (CIFAR-10) and 1, 2, 2, 2 (FFHQ). But those of I.1 are EDM's channel multipliers for the two, word for
     word, and together with 128 channels they give the widths of tables S.2 and S.3. So: 4 blocks a stage.
     Where it says nothing: heads are 64 wide as in EDM, the MLP ratio is the latent model's 4.
     """
-    return ModelConfig(
+    paper = ModelConfig(
         backbone="diffit-image",
         formulation="edm",
         input_size=input_size,
@@ -49,6 +53,7 @@ def _image_diffit(input_size: int, channel_mult: tuple[int, ...], window: int, d
         num_classes=0,
         learn_sigma=False,
     )
+    return replace(paper, **smaller)
 
 
 def _unet(width: int, depth: int, channel_mult: tuple[int, ...]) -> ModelConfig:
@@ -79,6 +84,7 @@ MODELS |= {
 MODELS |= {
     "DiffiT-CIFAR-32": _image_diffit(32, (2, 2, 2), window=4, dropout=0.13),
     "DiffiT-FFHQ-64": _image_diffit(64, (1, 2, 2, 2), window=8, dropout=0.05),
+    "DiffiT-C-32": _image_diffit(32, (1, 2, 4), window=4, dropout=0.0, hidden_size=24, depth=1, num_heads=1),
 }
 MODELS |= {
     "UNet-C": _unet(16, 1, (1, 2, 3, 4)),  # as much compute as DiT-C/4

@@ -13,8 +13,9 @@ from dit.export import check_exportable, export_diffusers
 from dit.flops import macs
 from dit.hub_errors import explained
 from dit.pictures import contact_sheet, png
-from dit.pipeline import Pipeline, SampleSettings, usual_guidance
+from dit.pipeline import Pipeline, usual_guidance
 from dit.published import PUBLISHED, is_repo_id, published
+from dit.settings import SampleSettings
 from dit.weights import WeightsError, locate, save
 
 SHOWN_CLASSES, SHOWN_SEEDS = 10, 6  # of the card's grid: rows, columns

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from dit.classes import class_names, find_class
 from dit.command import exit_status
 from dit.pictures import png, sheet_of
-from dit.pipeline import Pipeline, SampleSettings, find_device, usual_guidance
+from dit.pipeline import Pipeline, find_device, usual_guidance
+from dit.settings import SampleSettings
 from dit.weights import atomic_write
 
 # What the DiT authors' sample.py draws: golden retriever, otter, lesser panda, geyser, macaw, valley, ...
@@ -38,8 +39,10 @@ class Sample:
     """guidance scale; default: what the model was evaluated at, else 4 for latents, 2 for pixels"""
     seed: int = 0
     """of the first picture; the next have the next ones"""
-    sampler: str = "ddim"
-    """ddim, dpm-solver++ or ddpm"""
+    guidance_schedule: Literal["auto", "constant", "power-cosine"] = "auto"
+    """how guidance depends on the noise level; auto: power-cosine for latent DiffiT up to side 32"""
+    sampler: str = "auto"
+    """ddim, dpm-solver++ or ddpm; of an EDM model heun; auto: the first of these"""
     spacing: Literal["even", "leading"] = "even"
     """of the timesteps: even, as the DiT authors, or leading, as diffusers"""
     guided_channels: int | None = None
@@ -88,7 +91,8 @@ def draw(command: Sample) -> Path:
         sampler=command.sampler,
         spacing=command.spacing,
         guided_channels=command.guided_channels,
-    )
+        guidance_schedule=command.guidance_schedule,
+    ).resolved(config)
     frames = settings.steps + (len(labels) if pipeline.autoencoder else 0)  # decoding a picture is one too
     for frame in tqdm(pipeline.stream(settings), total=frames, desc=command.model, unit="step"):
         last = frame

@@ -1,9 +1,9 @@
-"""Samplers: generators that walk from noise to data, one network call a step.
+"""Samplers: generators that walk from noise to data.
 
 They import no model. A denoiser is any callable (x_t (N, C, H, W), t (N,) int64 on the CPU) -> (N, C, H, W)
-the noise in x_t, or (N, 2C, H, W) with variance logits after it. `alpha_bar` is the whole (1000,) float64
-table of the training process and `timesteps` the ascending subset to visit; coefficients are computed in
-float64 and applied as numbers.
+the noise in x_t, or (N, 2C, H, W) with variance logits after it; for `heun` (x, sigma (N,) float64 on the
+CPU) -> the clean picture. `alpha_bar` is the whole (1000,) float64 table of the training process, `timesteps`
+the ascending subset to visit; coefficients are computed in float64 and applied as numbers.
 """
 
 import math
@@ -23,10 +23,11 @@ Noise = Callable[[int], Tensor]  # step index -> standard normal noise, like x
 class Step:
     """What one step of a sampler has made."""
 
-    index: int  # 0 for the first step, at the noisiest timestep
-    t: int  # the timestep at which the network was called
+    index: int  # 0 for the first step, at the noisiest level
+    t: float  # the timestep, or sigma, at which the network was (first) called
     x_t: Tensor  # (N, C, H, W) the sample after this step
     x0: Tensor  # (N, C, H, W) the clean picture as predicted in this step
+    gain: float = 1.0  # what brings x_t to about unit variance, for viewers
 
 
 def _check(alpha_bar: Tensor, timesteps: Tensor) -> None:
@@ -131,6 +132,43 @@ def dpm_solver(denoise: Denoiser, x: Tensor, alpha_bar: Tensor, timesteps: Tenso
         yield Step(index, t, x, x0)
 
 
-__all__ = ["SAMPLERS", "SPACINGS", "Denoiser", "Noise", "Step", "ddim", "ddpm", "dpm_solver", "timesteps"]
+def heun(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Iterator[Step]:
+    """EDM's deterministic sampler, Karras et al. 2022, Alg. 1: second order, two network calls a step.
 
-SAMPLERS = {"ddim": ddim, "dpm-solver++": dpm_solver, "ddpm": ddpm}
+    x: (N, C, H, W) normal of deviation sigmas[0]. sigmas: (n,) float64, descending; the last step goes from
+    there to 0, by Euler's method and with one call: 2 n - 1 in all.
+
+    Raises:
+        ValueError: sigmas are not positive and descending.
+    """
+    if sigmas.ndim != 1 or not len(sigmas) or (sigmas.diff() >= 0).any() or sigmas[-1] <= 0:
+        raise ValueError("sigmas must be a non-empty 1-D tensor, positive and strictly descending")
+    levels = [*sigmas.tolist(), 0.0]
+    for index, (sigma, to) in enumerate(zip(levels, levels[1:], strict=False)):
+        x0 = denoise(x, torch.full((len(x),), sigma, dtype=torch.float64))
+        slope = (x - x0) / sigma
+        ahead = x + (to - sigma) * slope
+        if to > 0:
+            corrected = denoise(ahead, torch.full((len(x),), to, dtype=torch.float64))
+            slope = (slope + (ahead - corrected) / to) / 2
+            ahead = x + (to - sigma) * slope
+        x = ahead
+        yield Step(index, sigma, x, x0, gain=1 / math.sqrt(1 + to**2))
+
+
+__all__ = [
+    "OF_FORMULATION",
+    "SAMPLERS",
+    "SPACINGS",
+    "Denoiser",
+    "Noise",
+    "Step",
+    "ddim",
+    "ddpm",
+    "dpm_solver",
+    "heun",
+    "timesteps",
+]
+
+SAMPLERS = {"ddim": ddim, "dpm-solver++": dpm_solver, "ddpm": ddpm, "heun": heun}
+OF_FORMULATION = {"ddpm": ("ddim", "dpm-solver++", "ddpm"), "edm": ("heun",)}  # the usual one first

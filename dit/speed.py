@@ -15,9 +15,9 @@ class Speed:
     overhead: float  # seconds
     per_picture: float  # seconds
 
-    def seconds(self, passes: int, pictures: int, steps: int) -> float:
-        """Expected seconds for a batch: `passes` forward passes a picture, in `steps` network calls."""
-        return steps * self.overhead + passes * pictures * self.per_picture
+    def seconds(self, passes: int, pictures: int, calls: int) -> float:
+        """Expected seconds for a batch: `passes` forward passes a picture, in `calls` network calls."""
+        return calls * self.overhead + passes * pictures * self.per_picture
 
 
 @torch.inference_mode()

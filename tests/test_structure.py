@@ -32,7 +32,9 @@ DIT = {
     "unet": {"backbone", "config", "layers"},
     "models": {"backbone", "config", "diffit", "diffit_image", "dit", "unet"},
     "samplers": {"diffusion"},
-    "guidance": {"diffusion"},
+    "edm": set(),
+    "guidance": {"diffusion", "edm"},
+    "settings": {"config", "diffusion", "edm", "guidance", "samplers"},
     "download": {"published", "tensors"},
     "hub_errors": {"download", "published"},
     "remote": {"diffusers_layout", "download", "hub_errors", "published"},
@@ -51,7 +53,7 @@ DIT = {
         "tensors",
     },
     "autoencoder": {"published", "remote", "tensors"},
-    "pipeline": {"autoencoder", "backbone", "diffusion", "flops", "guidance", "samplers", "weights"},
+    "pipeline": {"autoencoder", "backbone", "flops", "guidance", "settings", "weights"},
     "export": {
         "autoencoder",
         "backbone",
@@ -73,11 +75,12 @@ DIT = {
         "pictures",
         "pipeline",
         "published",
+        "settings",
         "weights",
     },
     "speed": {"pipeline"},
     # commands
-    "sample": {"classes", "command", "pictures", "pipeline", "weights"},
+    "sample": {"classes", "command", "pictures", "pipeline", "settings", "weights"},
     "hub": {"command", "export", "publish", "published", "remote", "tensors", "weights"},
 }
 

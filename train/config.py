@@ -1,7 +1,7 @@
 """Recipes: everything that decides a training run, as one frozen dataclass, and the table of named ones."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from dit.config import ModelConfig
@@ -31,6 +31,8 @@ class TrainConfig:
     """size of the training set (pictures)"""
     flip: bool = True
     """mirror half of the pictures"""
+    augment: float = 0.0
+    """probability of each of EDM's augmentations, for models that know of them (DiffiT-CIFAR-32: 0.12)"""
     total_steps: int = 400_000
     """length of the run (optimizer steps)"""
     batch_size: int = 256
@@ -93,13 +95,20 @@ class TrainConfig:
             raise ValueError(f"image_size is {self.image_size}; it must be at most {MAX_SIDE}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ValueError(f"lr is {self.lr}; it must be a positive number, such as 1e-4")
-        for name in ("ema_decay", "beta2", "class_dropout_prob"):
+        for name in ("ema_decay", "beta2", "class_dropout_prob", "augment"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        if self.network().formulation == "edm" and self.timesteps != "uniform":
+        if MODELS[self.model].formulation == "edm":
+            for name, neutral in (("prediction", "epsilon"), ("timesteps", "uniform")):
+                if getattr(self, name) != neutral:
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)!r}, but {self.model} is an EDM model, which has no "
+                        f"choice of {name}; start from the recipe solids-edm, or set it to {neutral}"
+                    )
+        if not self.network().augment_dim and self.augment:
             raise ValueError(
-                f"timesteps is {self.timesteps!r}, but {self.model} is an EDM model, whose noise levels are "
-                "always log-normal; leave it out"
+                f"augment is {self.augment}, but {self.model} has no augmentation labels, so that it would "
+                "draw warped pictures; use 0, or a model that has them, such as DiffiT-C-32"
             )
 
     def network(self) -> ModelConfig:
@@ -135,18 +144,22 @@ RESUMABLE = {
     "keep_checkpoints",
 }
 
+_SOLIDS = TrainConfig(
+    model="DiT-T/4",
+    prediction="v",
+    timesteps="logit-normal",
+    total_steps=20_000,
+    batch_size=64,
+    lr=1e-3,
+    lr_warmup_steps=200,
+    lr_decay_steps=5_000,
+    sample_every=500,
+    checkpoint_every=250,
+)
 RECIPES: dict[str, TrainConfig] = {
-    "solids": TrainConfig(
-        model="DiT-T/4",
-        prediction="v",
-        timesteps="logit-normal",
-        total_steps=20_000,
-        batch_size=64,
-        lr=1e-3,
-        lr_warmup_steps=200,
-        lr_decay_steps=5_000,
-        sample_every=500,
-        checkpoint_every=250,
+    "solids": _SOLIDS,
+    "solids-edm": replace(
+        _SOLIDS, model="DiffiT-C-32", prediction="epsilon", timesteps="uniform", augment=0.12, flip=False
     ),
     "smoke": TrainConfig(
         model="DiT-N/8",

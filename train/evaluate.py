@@ -7,7 +7,7 @@ judge is the classifier of `train.classifier`; its accuracy on held-out real pic
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from tqdm import tqdm
 import dit
 from dit.command import exit_status
 from dit.pictures import contact_sheet
-from dit.pipeline import Pipeline, SampleSettings
+from dit.pipeline import Pipeline
+from dit.settings import SampleSettings
 from dit.weights import atomic_write, describe, locate, set_provenance
 from train.classifier import DEFAULT, Classifier, accuracy
 from train.classifier import load as load_classifier
@@ -39,8 +40,8 @@ class Evaluation:
     """network calls a picture"""
     guidance_scale: float = 2.0
     """classifier-free guidance; 1 is none"""
-    sampler: str = "ddim"
-    """ddim, dpm-solver++ or ddpm"""
+    sampler: str = "auto"
+    """ddim, dpm-solver++ or ddpm; of an EDM model heun; auto: the first of these"""
     eta: float = 0.0
     """DDIM's noise, 0 to 1"""
     seed: int = 0
@@ -106,6 +107,8 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
     digest = sha256(path)
     model, judge = dit.load(path), load_classifier(evaluation.classifier)
     check(model, judge)
+    wish = SampleSettings(classes=[0], seeds=[0], sampler=evaluation.sampler, eta=evaluation.eta)
+    evaluation = replace(evaluation, sampler=wish.resolved(model.config).sampler)
     pictures, labels = draw(Pipeline(model, select(evaluation.device).device), evaluation)
     results = {
         "weights": path.name,

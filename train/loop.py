@@ -7,11 +7,11 @@ import torch
 from tqdm import tqdm
 
 import dit
-from dit.diffusion import NUM_TIMESTEPS, training_losses
 from train.checkpoint import Ema, TrainState, checkpoints, truncate_metrics
 from train.config import TrainConfig
 from train.data import SolidsData
 from train.hardware import Hardware
+from train.objective import losses
 from train.record import Recorder
 from train.run_folder import claim, hold
 
@@ -41,10 +41,9 @@ def _optimise(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
         while state.step < config.total_steps:
             hardware.seed(config.seed, state.step)  # t, noise and label dropout repeat on resume
             x0, y = (tensor.to(hardware.device) for tensor in data.batch(state.step))
-            t = draw_timesteps(config.timesteps, len(x0)).to(hardware.device)
             with hardware.autocast():
-                losses = training_losses(model, x0, t, y)
-            losses["loss"].mean().backward()
+                terms = losses(config, model, x0, y)
+            terms["loss"].mean().backward()
             if config.grad_clip:
                 torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
             for group in state.optimizer.param_groups:
@@ -53,25 +52,9 @@ def _optimise(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
             state.optimizer.zero_grad(set_to_none=True)
             state.ema.update(state.model, state.step)
             state.step += 1
-            record.step(losses, bar)
+            record.step(terms, bar)
             bar.update()
     return record.final_weights()
-
-
-LOGIT_MEAN = -0.7  # sigmoid(-0.7) * 1000 = 332: where the linear schedule decides a shape
-UNIFORM_SHARE = 0.25  # so that no timestep starves
-
-
-def draw_timesteps(how: str, n: int) -> torch.Tensor:
-    """n training timesteps, (n,) int64 on the CPU, uniform or logit-normal (Esser et al. 2403.03206, 3.1).
-
-    A departure from that paper: the mean is our schedule's, and a share of the draws stays uniform.
-    """
-    uniform = torch.randint(0, NUM_TIMESTEPS, (n,))
-    if how == "uniform":
-        return uniform
-    middle = (torch.sigmoid(torch.randn(n) + LOGIT_MEAN) * NUM_TIMESTEPS).long().clamp(max=NUM_TIMESTEPS - 1)
-    return torch.where(torch.rand(n) < UNIFORM_SHARE, uniform, middle)
 
 
 def fresh_state(config: TrainConfig, hardware: Hardware) -> TrainState:

@@ -12,7 +12,8 @@ import torch
 from tqdm import tqdm
 
 from dit.pictures import contact_sheet
-from dit.pipeline import Pipeline, SampleSettings
+from dit.pipeline import Pipeline
+from dit.settings import SampleSettings
 from dit.weights import atomic_write, save
 from train.checkpoint import TrainState, checkpoints
 from train.config import TrainConfig
@@ -103,7 +104,7 @@ class Recorder:
         return {
             "name": self.run_dir.resolve().name,
             "dataset": self.config.data,
-            "classes": list(self.data.classes),
+            "classes": list(self.data.classes) if self.config.class_conditional else [],
             "images_seen": self.state.step * self.config.batch_size,
             "recipe": asdict(self.config),
             "changes": changes_of(self.run_dir),
@@ -119,7 +120,7 @@ class Recorder:
             classes=[y for y in range(classes) for _ in range(columns)],
             seeds=list(range(columns)) * classes,
             steps=GRID_STEPS,
-            guidance_scale=GRID_GUIDANCE if self.config.class_dropout_prob else 1.0,
+            guidance_scale=GRID_GUIDANCE if pipeline.model.config.has_null_class else 1.0,
         )
         pictures = pipeline.generate(settings).x0
         image = contact_sheet(pictures.reshape(classes, columns, *pictures.shape[1:]), scale=2)

@@ -24,7 +24,7 @@ def build(studio: Studio, turns: Turns) -> None:
         gr.JSON(first.guidance_scale, label="guidance_scale", visible=False),
         gr.JSON(0, label="seed", visible=False),
         gr.JSON(1, label="pictures", visible=False),
-        gr.Textbox("ddim", label="sampler", visible=False),
+        gr.Textbox("auto", label="sampler", visible=False),
     ]
     outputs = [
         gr.Gallery(label="pictures", format="png", visible=False),

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from dit.samplers import SAMPLERS
+from dit.samplers import OF_FORMULATION
 from ui import costs
 from ui.request import MAX_PICTURES, PAGE_STEPS
 from ui.studio import Studio
@@ -60,7 +60,8 @@ def build_controls(studio: Studio) -> tuple[Controls, gr.Dropdown, gr.Checkbox, 
     )  # fmt: skip
     with gr.Row():
         pictures = gr.Slider(1, MAX_PICTURES, 4, step=1, label="Pictures", elem_id="pictures", min_width=140)
-        sampler = gr.Dropdown(list(SAMPLERS), value="ddim", label="Sampler", elem_id="sampler", min_width=140)
+        samplers = list(OF_FORMULATION[first.config.formulation])
+        sampler = gr.Dropdown(samplers, value=samplers[0], label="Sampler", elem_id="sampler", min_width=140)
     with gr.Row():
         seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed", min_width=140)
         lock = gr.Checkbox(True, label="Keep this seed", elem_id="lock", min_width=140)
@@ -73,17 +74,23 @@ def with_random_seed(values: Sequence[Any]) -> list[Any]:
     return [*values[:position], random.randrange(RANDOM_SEEDS), *values[position + 1 :]]
 
 
-def wire_classes(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dict) -> None:
-    """Keep the slider and the list of classes in step with each other and with the model's own classes."""
+def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dict) -> None:
+    """Keep both lists of classes in step with each other, and they and the samplers with the model."""
 
     def names_of(position: float | None) -> Sequence[str]:
         rungs = studio.rungs
         return rungs[int(position)].classes if position in range(len(rungs)) else ()
 
-    def on_model(position: float | None, label: float | None) -> tuple[dict, dict]:
-        names = names_of(position)
+    def samplers_of(position: float | None) -> Sequence[str]:
+        rungs = studio.rungs
+        rung = rungs[int(position)] if position in range(len(rungs)) else rungs[0]
+        return OF_FORMULATION[rung.config.formulation]
+
+    def on_model(position: float | None, label: float | None, sampler: str) -> tuple[dict, dict, dict]:
+        names, own = names_of(position), samplers_of(position)
         chosen = min(int(label or 0), max(len(names) - 1, 0))
         return (
+            gr.update(choices=list(own), value=sampler if sampler in own else own[0]),
             gr.update(maximum=max(len(names) - 1, 1), value=chosen, interactive=bool(names)),
             gr.update(choices=list(names), value=names[chosen] if names else None),
         )
@@ -96,6 +103,11 @@ def wire_classes(studio: Studio, controls: Controls, name: gr.Dropdown, quick: d
         names = names_of(position)
         return names.index(chosen) if chosen in names else gr.skip()
 
-    controls.model.input(on_model, [controls.model, controls.label], [controls.label, name], **quick)
+    controls.model.input(
+        on_model,
+        [controls.model, controls.label, controls.sampler],
+        [controls.sampler, controls.label, name],
+        **quick,
+    )
     controls.label.input(on_label, [controls.model, controls.label], name, **quick)
     name.input(on_name, [controls.model, name], controls.label, **quick)

@@ -48,10 +48,14 @@ def price_html(request: Request) -> str:
         f'<div title="{html.escape(tip, quote=True)}"><b>{value}</b><span>{title}</span></div>'
         for title, value, tip in cells
     )
-    guided = passes > settings.steps
+    calls = rung.calls(settings)
+    guided = passes > calls
     decoding = f" Decoding its latent adds {gmacs(rung.decoder_macs)} GMACs." if rung.latent else ""
-    per_step = "2 passes a step, one with and one without the class" if guided else "1 pass a step"
+    kind = "step" if calls == settings.steps else "look"
+    per_step = f"2 passes a {kind}, one with and one without the class" if guided else f"1 pass a {kind}"
     steps, total = count_of("step", settings.steps), count_of("pass", passes)
+    if calls != settings.steps:  # Heun's method
+        steps += f" with {count_of('look', calls)} at the picture"
     return (
         f'<div class="dl-price">{grid}</div><p>{html.escape(rung.name)}: {steps}, {per_step}, '
         f"make {total} a picture. 1 MAC = 2 FLOPs.{decoding}</p>"

@@ -11,7 +11,7 @@ import gradio as gr
 
 from dit.pipeline import Frame
 from ui import costs
-from ui.controls import build_controls, wire_classes, with_random_seed
+from ui.controls import build_controls, wire_model, with_random_seed
 from ui.jobs import check, draw
 from ui.pictures import empty_html, figure_html
 from ui.request import Request, parse
@@ -89,7 +89,7 @@ def status_of(frame: Frame) -> str:
         else (f" · decoding picture {frame.finished + 1} of {len(frame.x0)} …")
     )
     return (
-        f"**Step {frame.index + 1} of {frame.steps}** · noise level t = {frame.t} · "
+        f"**Step {frame.index + 1} of {frame.steps}** · noise level {frame.level} · "
         f"{costs.gmacs(frame.macs)} GMACs · {frame.seconds:.1f} s{left}"
     )
 
@@ -167,7 +167,7 @@ def build(studio: Studio, turns: Turns) -> Refresh:
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     gr.on(None, show_price, controls.inputs(), [price, ladder], **quick)
-    wire_classes(studio, controls, name, quick)
+    wire_model(studio, controls, name, quick)
     job = generate.click(
         on_generate,
         [trajectory, lock, view, *controls.inputs()],

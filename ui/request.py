@@ -7,8 +7,8 @@ from typing import Any
 
 from dit.classes import find_class
 from dit.diffusion import NUM_TIMESTEPS
-from dit.pipeline import MAX_SEED, SampleSettings
 from dit.samplers import SAMPLERS
+from dit.settings import MAX_SEED, SampleSettings
 from ui.studio import Rung
 
 MAX_PICTURES = 16
@@ -65,15 +65,15 @@ def parse(
     seed = _whole("seed", seed, 0, MAX_SEED - MAX_PICTURES)
     pictures = _whole("pictures", pictures, 1, MAX_PICTURES)
     scale = _number("guidance_scale", guidance_scale, 0, MAX_GUIDANCE)
-    if sampler not in list(SAMPLERS):  # a list: what was sent need not be hashable
-        raise ValueError(f"sampler is {_short(sampler)}; it must be one of {', '.join(SAMPLERS)}")
+    if sampler not in (known := ["auto", *SAMPLERS]):  # a list: what was sent need not be hashable
+        raise ValueError(f"sampler is {_short(sampler)}; it must be one of {', '.join(known)}")
     settings = SampleSettings(
         classes=[label] * pictures,
         seeds=range(seed, seed + pictures),
         steps=steps,
         guidance_scale=scale,
         sampler=sampler,
-    )
+    ).resolved(rung.config)
     rung.passes(settings)  # what this model cannot serve, it says here
     return Request(rung, settings)
 

@@ -12,8 +12,9 @@ from dit.backbone import Backbone
 from dit.classes import class_names, titles
 from dit.config import ModelConfig
 from dit.flops import macs
-from dit.pipeline import Frame, Pipeline, SampleSettings, passes, usual_guidance
+from dit.pipeline import Frame, Pipeline, passes, usual_guidance
 from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, published, size_of
+from dit.settings import SampleSettings, levels
 from dit.speed import Speed, measure_speed
 
 TIMED = 5e9  # MACs a pass up to which a model is loaded and timed at the start; larger ones are estimated
@@ -105,11 +106,15 @@ class Rung:
         """Forward passes of one picture. Raises ValueError for what this model cannot serve."""
         return passes(self.outline, settings)
 
+    def calls(self, settings: SampleSettings) -> int:
+        """Network calls of a batch, each of one or, guided, two forward passes a picture."""
+        return sum(map(len, levels(settings.resolved(self.config))))
+
     def seconds(self, settings: SampleSettings) -> float:
         """Expected seconds on this machine for these settings, decoding included."""
-        pictures = len(settings.seeds)
+        pictures, calls = len(settings.seeds), self.calls(settings)
         decoding = pictures * self.decoder_macs / self.macs_per_pass * self.speed.per_picture
-        return self.speed.seconds(self.passes(settings), pictures, settings.steps) + decoding
+        return self.speed.seconds(self.passes(settings), pictures, calls) + decoding
 
     def correct_speed(self, settings: SampleSettings, seconds: float) -> None:
         """Correct the expectation by a finished job: the timing at start may have met a busy machine."""

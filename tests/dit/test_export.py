@@ -17,7 +17,8 @@ from dit.autoencoder import load_autoencoder
 from dit.export import check_exportable, export_diffusers, refit_timesteps
 from dit.layers import sinusoids
 from dit.layouts import FORMAT
-from dit.pipeline import Pipeline, SampleSettings
+from dit.pipeline import Pipeline
+from dit.settings import SampleSettings
 from dit.weights import WeightsError, describe, load, zoo
 
 TRANSFORMER = Path("transformer/diffusion_pytorch_model.safetensors")

@@ -24,8 +24,9 @@ from dit.diffusers_layout import SCHEDULE_FIXED, diffusers_copies, diffusers_nam
 from dit.diffusion import linear_schedule, timesteps
 from dit.export import transformer_config
 from dit.layouts import FORMAT
-from dit.pipeline import Pipeline, SampleSettings, guided
+from dit.pipeline import Pipeline, guided
 from dit.presets import preset
+from dit.settings import SampleSettings
 from dit.weights import WeightsError, describe, load, save
 from tests.weights_files import write_hollow
 from train.checkpoint import Ema, TrainState

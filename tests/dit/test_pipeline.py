@@ -10,18 +10,14 @@ import dit
 from dit.autoencoder import Autoencoder, load_autoencoder
 from dit.diffusion import SPACINGS, linear_schedule, timesteps
 from dit.dit import DiT
-from dit.pipeline import (
-    MAX_SEED,
-    Pipeline,
-    SampleSettings,
-    guided,
-    passes,
-    to_pictures,
-    usual_guidance,
-)
+from dit.pipeline import Pipeline, guided, passes, to_pictures, usual_guidance
 from dit.published import PUBLISHED
-from dit.samplers import SAMPLERS
+from dit.samplers import OF_FORMULATION
+from dit.samplers import SAMPLERS as ALL_SAMPLERS
+from dit.settings import MAX_SEED, SampleSettings
 from dit.weights import WeightsError, outline, published_outline, save
+
+SAMPLERS = {name: ALL_SAMPLERS[name] for name in OF_FORMULATION["ddpm"]}
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ import dit
 from dit.autoencoder import load_autoencoder
 from dit.download import HubError
 from dit.pictures import read_settings
-from dit.pipeline import Pipeline, SampleSettings
+from dit.pipeline import Pipeline
 from dit.publish import prepare, publish
 from dit.published import PUBLISHED
+from dit.settings import SampleSettings
 from dit.tensors import WeightsError
 from dit.weights import describe, save
 from tests.dit.conftest import PINNED, connect, one_line

@@ -18,8 +18,9 @@ from PIL import Image
 from dit import sample
 from dit.classes import imagenet_classes
 from dit.pictures import read_settings
-from dit.pipeline import Pipeline, SampleSettings
+from dit.pipeline import Pipeline
 from dit.sample import SHOWN, Sample, draw, parse_classes
+from dit.settings import SampleSettings
 from dit.weights import WeightsError, save
 
 CLASSES = ["sphere", "cube, die", "cylinder", "cone", "torus"]
@@ -63,8 +64,11 @@ def drawn_again(described: dict[str, Any], **load: Any) -> np.ndarray:
         classes=[of["label"]],
         seeds=[of["seed"]],
         guided_channels=None if of["guided_channels"] == "all" else of["guided_channels"],
-        guidance_interval=tuple(of["guidance_interval"]),
-        **{name: of[name] for name in ("steps", "guidance_scale", "sampler", "spacing", "eta")},
+        guidance_interval=None if of["guidance_interval"] == "all" else tuple(of["guidance_interval"]),
+        **{
+            name: of[name]
+            for name in ("steps", "guidance_scale", "sampler", "spacing", "eta", "guidance_schedule")
+        },
     )
     return Pipeline.load(of["model"], **load).generate(settings).x0[0]
 
@@ -212,7 +216,7 @@ def test_what_can_be_seen_at_once_is_refused_at_once(fields, said, model_file, t
         ({"steps": 0}, "steps is 0; it must be from 1 to 1000"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**63 - 3}, f"seed is {2**63}"),
-        ({"sampler": "euler"}, "sampler is 'euler'; choose one of ddim"),
+        ({"sampler": "euler"}, "sampler is 'euler'; choose one of auto, ddim"),
         ({"guidance": -1.0}, "guidance_scale is -1.0"),
         ({"guidance": float("nan")}, "guidance_scale is nan"),
         ({"guided_channels": 4}, "guided channels is 4"),

@@ -12,12 +12,15 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
+from dit import samplers
 from dit.diffusion import linear_schedule, timesteps
 from dit.guidance import Guided
-from dit.samplers import SAMPLERS, ddim, ddpm, dpm_solver
+from dit.samplers import OF_FORMULATION, ddim, ddpm, dpm_solver
 
 ALPHA_BAR = linear_schedule().alpha_bar
 STEPS = (10, 50, 250, 1000)
+
+SAMPLERS = {name: samplers.SAMPLERS[name] for name in OF_FORMULATION["ddpm"]}
 
 
 def gaussian(s: float):

@@ -11,7 +11,7 @@ from train.config import RECIPES, RESUMABLE, TrainConfig
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"model": "DiT-Q/3"}, "model is 'DiT-Q/3'.*DiT-T/4"),
+        ({"model": "DiT-Q/3"}, "no model is called 'DiT-Q/3'.*DiffiT-"),
         ({"prediction": "x0"}, "prediction is 'x0'.*epsilon, v"),
         ({"timesteps": "cosine"}, "timesteps is 'cosine'.*uniform, logit-normal"),
         ({"data": "cats"}, "data is 'cats'.*solids"),
@@ -25,7 +25,7 @@ from train.config import RECIPES, RESUMABLE, TrainConfig
         ({"num_pictures": 255}, "num_pictures is 255.*at least 256"),
         ({"image_size": 2048}, "image_size is 2048.*at most 1024"),
         ({"image_size": 4}, "image_size is 4.*at least 8"),
-        ({"image_size": 30}, "image_size 30 is not a multiple of 4, the patch of DiT-T/4"),
+        ({"image_size": 30}, "input_size 30 is not a multiple of patch_size 4"),
         ({"seed": -1}, "seed is -1.*at least 0"),
         ({"lr_warmup_steps": -1}, "lr_warmup_steps is -1"),
         ({"lr_decay_steps": -1}, "lr_decay_steps is -1"),
@@ -112,6 +112,9 @@ def test_what_makes_a_run_the_run_that_it_is_cannot_change_on_resume():
         "batch_size",
         "lr",
         "seed",
+        "depth",
+        "class_conditional",
+        "augment",
     }
     deciding |= {"lr_warmup_steps", "beta2", "weight_decay", "grad_clip", "class_dropout_prob", "ema_decay"}
     assert fields - RESUMABLE == deciding | {"precision"}

@@ -19,14 +19,16 @@ from dit import weights
 from dit.diffusion import training_losses
 from dit.dit import DiT
 from dit.layers import sincos_position_table
-from dit.pipeline import Pipeline, SampleSettings
+from dit.pipeline import Pipeline
 from dit.presets import preset
+from dit.settings import SampleSettings
 from train.__main__ import main
 from train.checkpoint import checkpoints
 from train.config import RECIPES, TrainConfig
 from train.data import SolidsData
 from train.hardware import Hardware, select
-from train.loop import draw_timesteps, fresh_state, train
+from train.loop import fresh_state, train
+from train.objective import draw_timesteps
 from train.record import Recorder
 
 CPU = select("cpu", "fp32")
@@ -203,7 +205,7 @@ def test_the_first_step_is_the_one_of_the_textbook(tmp_path, no_samples):
     train(config, tmp_path, CPU)
     done = torch.load(checkpoints(tmp_path)[-1], weights_only=True)
 
-    model = fresh_state(config, 10, CPU).model
+    model = fresh_state(config, CPU).model
     x0, y = SolidsData(64, 16, 3, 8, flip=True).batch(0)
     CPU.seed(3, 0)
     t = torch.randint(0, 1000, (8,))
@@ -278,7 +280,7 @@ def test_a_checkpoint_that_forgets_something_would_be_noticed(forgotten, finishe
     interrupt(TINY, tmp_path, 9)
     path = checkpoints(tmp_path)[-1]
     content = torch.load(path, weights_only=True)
-    fresh = fresh_state(TINY, 10, CPU)
+    fresh = fresh_state(TINY, CPU)
     content[forgotten] = {
         "optimizer": fresh.optimizer.state_dict(),
         "ema": fresh.ema.model.state_dict(),
@@ -421,7 +423,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
         result = training_losses(model, x0, t, y)
         return result if next(losses) < 6 else {name: loss * float("nan") for name, loss in result.items()}
 
-    monkeypatch.setattr("train.loop.training_losses", failing)
+    monkeypatch.setattr("train.objective.training_losses", failing)
     with pytest.raises(FloatingPointError) as error:
         train(TINY, tmp_path, CPU)
     message = str(error.value)
@@ -452,11 +454,11 @@ def test_without_a_checkpoint_the_message_says_so(tmp_path):
 
 def test_models_and_recipes_agree():
     """A recipe makes a model of its own picture size, with a null class for guidance."""
-    model = fresh_state(TINY, 10, CPU).model
+    model = fresh_state(TINY, CPU).model
     assert isinstance(model, DiT) and model.training and model.config.has_null_class
-    again = fresh_state(TINY, 10, CPU).model
+    again = fresh_state(TINY, CPU).model
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    other = fresh_state(replace(TINY, seed=1), 10, CPU).model
+    other = fresh_state(replace(TINY, seed=1), CPU).model
     assert not torch.equal(model.x_embedder.proj.weight, other.x_embedder.proj.weight)
 
 
