@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dit.authors_layout import kind_of
 from dit.autoencoder import LATENT_CHANNELS, autoencoder_of, load_autoencoder
 from dit.backbone import Backbone
 from dit.classes import class_names
@@ -35,6 +36,10 @@ def check_exportable(config: ModelConfig) -> None:
         reasons.append(
             f"it has {config.num_classes} classes, and DiTPipeline's null class is {DIFFUSERS_NULL}"
         )
+    if config.backbone != "dit" or config.conditioning != "adaln-zero":
+        reasons.append(f"it is a {kind_of(config)}, and diffusers' DiT is dit, adaln-zero")
+    if config.formulation != "ddpm":
+        reasons.append(f"its formulation is {config.formulation}, and DiTPipeline's schedulers are of ddpm")
     if config.mlp_ratio != 4:
         reasons.append(f"its mlp_ratio is {config.mlp_ratio}, and diffusers' is always 4")
     if reasons:

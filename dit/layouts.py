@@ -1,15 +1,14 @@
 """How others name and cut the tensors of a DiT: the authors' checkpoints, and diffusers' folders."""
 
 import json
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dit.authors_layout import authors_config, index_buffers, kind_of
 from dit.config import ModelConfig
 from dit.diffusers_layout import (
     DIFFUSERS_FILES,
-    LABELS,
     diffusers_config,
     diffusers_copies,
     diffusers_names,
@@ -17,7 +16,6 @@ from dit.diffusers_layout import (
     read_json,
     scheduled_prediction,
 )
-from dit.presets import MODELS
 from dit.tensors import TensorFile, WeightsError
 
 FORMAT = "dit-lab/1"  # of our own files
@@ -53,17 +51,27 @@ def open_stored(path: Path, config: ModelConfig | None = None) -> Stored:
     provenance: dict[str, Any] = {}
     if file.metadata.get("format") == FORMAT:
         found, provenance = parse_header(path, file.metadata)
-        config = config or found
+        config = _same_kind(path, config, found)
     elif isinstance(file.extras.get("config"), dict):  # our checkpoints
-        config = config or _config_of(path, file.extras["config"])
+        config = _same_kind(path, config, _config_of(path, file.extras["config"]))
     elif "optimizer" in file.extras and config is None:
         raise WeightsError(
             f"{path}: expected a checkpoint with its config inside, found one from before they had any; "
             "load the weights.safetensors of its run"
         )
     else:
-        config = config or _authors_config(file)
-    return Stored(file, config, provenance)
+        config = config or authors_config(file)
+    return Stored(file, config, provenance, copies=index_buffers(file, config))
+
+
+def _same_kind(path: Path, given: ModelConfig | None, found: ModelConfig) -> ModelConfig:
+    """The config to use. Raises WeightsError where the one given is of another backbone than the file's."""
+    if given and kind_of(given) != kind_of(found):
+        raise WeightsError(
+            f"{path}: expected weights of a {kind_of(given)}, as the config given, found those of a "
+            f"{kind_of(found)}; leave the config out: the file has its own"
+        )
+    return given or found
 
 
 def _with_autoencoder(found: Stored, folder: Path) -> Stored:
@@ -87,47 +95,6 @@ def parse_header(path: Path, metadata: dict[str, str]) -> tuple[ModelConfig, dic
 
 def _config_of(path: Path, values: dict[str, Any]) -> ModelConfig:
     return parse_header(path, {"config": json.dumps(values)})[0]
-
-
-def _authors_config(file: TensorFile) -> ModelConfig:
-    """The config that a state dict in the DiT authors' layout must have had."""
-    shapes = file.shapes
-    try:
-        width, channels, patch, _ = shapes["x_embedder.proj.weight"]
-        tokens = shapes["pos_embed"][1]
-        depth = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks."))
-        outputs = shapes["final_layer.linear.bias"][0] // patch**2
-        mlp = shapes["blocks.0.mlp.fc1.bias"][0]
-        labels = shapes[LABELS][0] if LABELS in shapes else 0
-    except (KeyError, ValueError, IndexError) as error:
-        known = ", ".join(sorted(shapes)[:3]) or "none"
-        raise WeightsError(
-            f"{file.path}: expected a DiT in the authors' layout (x_embedder.proj.weight, pos_embed, "
-            f"blocks.0.attn.qkv.weight, ...), found {len(shapes)} tensors ({known}, ...); this is another "
-            "architecture"
-        ) from error
-    heads = {
-        preset.num_heads for preset in MODELS.values() if (preset.hidden_size, preset.depth) == (width, depth)
-    }
-    if len(heads) != 1:
-        raise WeightsError(
-            f"{file.path}: expected the sizes of a preset, found hidden_size {width} and depth {depth}, and "
-            "a state dict does not tell the number of heads; give the config: dit.load(path, config=...)"
-        )
-    try:
-        return ModelConfig(
-            hidden_size=width,
-            depth=depth,
-            num_heads=heads.pop(),
-            patch_size=patch,
-            input_size=math.isqrt(tokens) * patch,
-            in_channels=channels,
-            mlp_ratio=mlp / width,
-            num_classes=max(0, labels - 1),  # the authors' last row is the null class
-            learn_sigma=outputs == 2 * channels,
-        )
-    except ValueError as error:
-        raise WeightsError(f"{file.path}: expected the shapes of a DiT, found others: {error}") from error
 
 
 # --- diffusers ---

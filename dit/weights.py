@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dit import remote
+from dit.authors_layout import kind_of, kind_of_tensors
 from dit.backbone import Backbone
 from dit.config import ModelConfig
 from dit.diffusers_layout import DIFFUSERS_NULL, LABELS
@@ -288,7 +289,14 @@ def _check_shapes(found: Stored, model: Backbone) -> dict[str, list[int]]:
             rows[ours] = [*range(classes), DIFFUSERS_NULL][:length] if length <= DIFFUSERS_NULL else []
     actual = {name: shape for name, shape in found.file.shapes.items() if name not in found.copies}
     if problems := _differences(expected, actual):
-        raise WeightsError(f"{found.file.path}: its tensors are not those of its config: {problems}")
+        wanted, there = kind_of(found.config), kind_of_tensors(actual)
+        own = all(theirs == (ours,) for ours, theirs in found.sources.items())
+        hint = (
+            f"it is of a {there}, and the config of a {wanted}; give the weights' own config, or none: "
+            if own and wanted != there
+            else ""
+        )
+        raise WeightsError(f"{found.file.path}: its tensors are not those of its config: {hint}{problems}")
     return {name: chosen for name, chosen in rows.items() if chosen}
 
 

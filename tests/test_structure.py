@@ -39,8 +39,10 @@ DIT = {
     "hub_errors": {"download", "published"},
     "remote": {"diffusers_layout", "download", "hub_errors", "published"},
     "diffusers_layout": {"config", "tensors"},
-    "layouts": {"config", "diffusers_layout", "presets", "tensors"},
+    "authors_layout": {"config", "diffit", "presets", "tensors"},
+    "layouts": {"authors_layout", "config", "diffusers_layout", "tensors"},
     "weights": {
+        "authors_layout",
         "backbone",
         "config",
         "diffusers_layout",
@@ -55,6 +57,7 @@ DIT = {
     "autoencoder": {"published", "remote", "tensors"},
     "pipeline": {"autoencoder", "backbone", "flops", "guidance", "settings", "weights"},
     "export": {
+        "authors_layout",
         "autoencoder",
         "backbone",
         "classes",

@@ -5,48 +5,85 @@ A departure: pictures are resampled at twice their size with bicubic and bilinea
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SCALE, ANISOTROPY, SHIFT = 0.2, 0.2, 0.125  # deviations: of log2 of the sizes, and in sides of the picture
-TURNED_ANISOTROPY = 0.5  # share of the stretches that are along a random direction
+SCALE, STRETCH, SHIFT = 0.2, 0.2, 0.125  # deviations: of log2 of the sizes, and in sides of the picture
+ALONG_A_DIRECTION = 0.5  # share of the stretches that are along a random direction, not along the rows
+
+
+@dataclass(frozen=True)
+class Warps:
+    """How each of N pictures is warped; all zero: not at all."""
+
+    mirrored: Tensor  # (N,) 0 or 1: left to right
+    upturned: Tensor  # (N,) 0 or 1: upside down
+    scaled: Tensor  # (N,) log2 of the size, in units of SCALE
+    turned: Tensor  # (N,) radians, clockwise
+    stretched: Tensor  # (N,) log2 of the longer side, in units of STRETCH; the other side shrinks as much
+    along: Tensor  # (N,) direction of the stretch, radians
+    moved: Tensor  # (N, 2) to the right and down, in units of SHIFT
+
+    @classmethod
+    def draw(cls, n: int, probability: float) -> "Warps":
+        """Mirrored with even odds, all else with `probability` each, from torch's generator on the CPU."""
+
+        def chosen(value: Tensor) -> Tensor:
+            """value (n, ...) where the dice say so, else 0."""
+            dice = torch.rand(n, *[1] * (value.ndim - 1))
+            return torch.where(dice < probability, value, torch.zeros_like(value))
+
+        direction = (torch.rand(n) * 2 - 1) * math.pi
+        return cls(
+            mirrored=torch.randint(0, 2, (n,)).float(),
+            upturned=chosen(torch.randint(0, 2, (n,)).float()),
+            scaled=chosen(torch.randn(n)),
+            turned=chosen((torch.rand(n) * 2 - 1) * math.pi),
+            stretched=chosen(torch.randn(n)),
+            along=torch.where(torch.rand(n) < ALONG_A_DIRECTION, direction, torch.zeros(n)),
+            moved=chosen(torch.randn(n, 2)),
+        )
+
+    def labels(self) -> Tensor:
+        """The 9 numbers that the network is told, (N, 9)."""
+        return torch.stack(
+            [
+                self.mirrored,
+                self.upturned,
+                self.scaled,
+                self.turned.cos() - 1,
+                self.turned.sin(),
+                self.stretched * self.along.cos(),
+                self.stretched * self.along.sin(),
+                *self.moved.unbind(dim=1),
+            ],
+            dim=1,
+        )
+
+    def matrices(self) -> Tensor:
+        """What is not a mirroring, as a map of places: (N, 3, 3) in units of half a side, rows downwards."""
+        size, length = torch.exp2(SCALE * self.scaled), torch.exp2(STRETCH * self.stretched)
+        stretch = _turning(self.along) @ _scaling(length, 1 / length) @ _turning(-self.along)
+        return _moving(2 * SHIFT * self.moved) @ _turning(self.turned) @ stretch @ _scaling(size, size)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """The pictures x (N, C, H, W), warped; those with nothing to do stay as they are, bit for bit."""
+        x = _where(self.mirrored, x.flip(-1), x)
+        x = _where(self.upturned, x.flip(-2), x)
+        others = torch.stack([self.scaled, self.turned, self.stretched, *self.moved.unbind(1)])
+        is_warped = (others != 0).any(dim=0)
+        if not is_warped.any():
+            return x
+        return _where(is_warped, _resample(x, self.matrices().inverse().to(x.device, x.dtype)), x)
 
 
 def augment(x: Tensor, probability: float) -> tuple[Tensor, Tensor]:
-    """Pictures x (N, C, H, W) warped, and the labels (N, 9) that say how, on the device of x.
-
-    Mirrored always with even odds; upside down, scaled, turned, stretched and moved, each with `probability`.
-    Drawn from torch's generator on the CPU.
-    """
-    N = len(x)
-
-    def chosen(value: Tensor) -> Tensor:
-        """value (N, ...) where the dice say so, else 0."""
-        dice = torch.rand(N, *[1] * (value.ndim - 1))
-        return torch.where(dice < probability, value, torch.zeros_like(value))
-
-    mirrored = torch.randint(0, 2, (N,)).float()
-    upturned = chosen(torch.randint(0, 2, (N,)).float())
-    scaled = chosen(torch.randn(N))
-    turned = chosen((torch.rand(N) * 2 - 1) * math.pi)
-    stretched = chosen(torch.randn(N))
-    along = torch.where(torch.rand(N) < TURNED_ANISOTROPY, (torch.rand(N) * 2 - 1) * math.pi, torch.zeros(N))
-    moved = chosen(torch.randn(N, 2))
-    labels = [mirrored, upturned, scaled, turned.cos() - 1, turned.sin()]
-    labels += [stretched * along.cos(), stretched * along.sin(), moved[:, 0], moved[:, 1]]
-
-    stretch = torch.exp2(ANISOTROPY * stretched)
-    warp = _scaling(torch.exp2(SCALE * scaled), torch.exp2(SCALE * scaled)) @ _turning(-turned)
-    warp = warp @ _turning(along) @ _scaling(stretch, 1 / stretch) @ _turning(-along)
-    warp = warp @ _moving(moved * SHIFT * 2)  # affine_grid's picture is 2 wide
-    x = _where(mirrored, x.flip(-1), x)
-    x = _where(upturned, x.flip(-2), x)
-    is_warped = ((scaled != 0) | (turned != 0) | (stretched != 0) | (moved != 0).any(dim=1)).float()
-    if is_warped.any():
-        x = _where(is_warped, _resample(x, warp.inverse().to(x.device)), x)  # the others stay as they are
-    return x, torch.stack(labels, dim=1).to(x.device)
+    """Pictures x (N, C, H, W) warped at random, and the labels (N, 9) that say how, on the device of x."""
+    warps = Warps.draw(len(x), probability)
+    return warps.apply(x), warps.labels().to(x.device)
 
 
 def _where(flags: Tensor, yes: Tensor, no: Tensor) -> Tensor:
@@ -54,30 +91,30 @@ def _where(flags: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 
 
 def _resample(x: Tensor, inverse: Tensor) -> Tensor:
-    """x (N, C, H, W) seen through the inverse (N, 3, 3) of its warp, mirrored beyond the edges."""
+    """x (N, C, H, W) seen through the inverse (N, 3, 3) of a map of places, mirrored beyond the edges."""
     N, C, H, W = x.shape
-    grid = F.affine_grid(inverse[:, :2].to(x.dtype), [N, C, 2 * H, 2 * W], align_corners=False)
+    grid = F.affine_grid(inverse[:, :2], [N, C, 2 * H, 2 * W], align_corners=False)
     larger = F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
     return F.avg_pool2d(F.grid_sample(larger, grid, padding_mode="reflection", align_corners=False), 2)
 
 
-def _matrix(rows: list[list[Tensor]]) -> Tensor:
+def _matrix(across: list[Tensor], down: list[Tensor]) -> Tensor:
     """(N, 3, 3) from two rows of three (N,)."""
-    like = rows[0][0]
-    last = [torch.zeros_like(like), torch.zeros_like(like), torch.ones_like(like)]
-    return torch.stack([torch.stack(row, dim=-1) for row in [*rows, last]], dim=-2)
+    zero, one = torch.zeros_like(across[0]), torch.ones_like(across[0])
+    return torch.stack([torch.stack(row, dim=-1) for row in (across, down, [zero, zero, one])], dim=-2)
 
 
 def _scaling(across: Tensor, down: Tensor) -> Tensor:
     zero = torch.zeros_like(across)
-    return _matrix([[across, zero, zero], [zero, down, zero]])
+    return _matrix([across, zero, zero], [zero, down, zero])
 
 
 def _turning(angle: Tensor) -> Tensor:
     zero = torch.zeros_like(angle)
-    return _matrix([[angle.cos(), -angle.sin(), zero], [angle.sin(), angle.cos(), zero]])
+    return _matrix([angle.cos(), -angle.sin(), zero], [angle.sin(), angle.cos(), zero])
 
 
 def _moving(by: Tensor) -> Tensor:
-    zero, one = torch.zeros(len(by)), torch.ones(len(by))
-    return _matrix([[one, zero, by[:, 0]], [zero, one, by[:, 1]]])
+    across, down = by.unbind(dim=1)
+    zero, one = torch.zeros_like(across), torch.ones_like(across)
+    return _matrix([one, zero, across], [zero, one, down])
