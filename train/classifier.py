@@ -6,7 +6,7 @@ generated picture depends on the solid in it, and not on traces that only the ra
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,19 @@ class Classifier(nn.Module):
             raise ValueError(
                 f"pictures are {pictures.dtype} {pictures.shape}; they must be uint8 (N, {side}, {side}, 3)"
             )
-        device = self.head.weight.device
-        chunks = [pictures[i : i + CHUNK] for i in range(0, len(pictures), CHUNK)]
-        labels = [self(from_pictures(chunk).to(device)).argmax(1).cpu().numpy() for chunk in chunks]
+        labels = [self.head(features).argmax(1).cpu().numpy() for features in self._features(pictures)]
         return np.concatenate([np.empty(0, np.int64), *labels])
+
+    @torch.inference_mode()
+    def features_of(self, pictures: np.ndarray) -> np.ndarray:
+        """What the last layer sees of pictures (N, side, side, 3) uint8: (N, D) float32."""
+        return np.concatenate([features.cpu().numpy() for features in self._features(pictures)])
+
+    def _features(self, pictures: np.ndarray) -> Iterator[Tensor]:
+        """`features` of pictures (N, side, side, 3) uint8, chunk by chunk."""
+        for start in range(0, len(pictures), CHUNK):
+            chunk = from_pictures(pictures[start : start + CHUNK])
+            yield self.features(chunk.to(self.head.weight.device))
 
 
 def accuracy(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:

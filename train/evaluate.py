@@ -1,7 +1,8 @@
-"""How many of a model's pictures show what was asked for: `python -m train.evaluate WEIGHTS`.
+"""How good a model's pictures are: `python -m train.evaluate WEIGHTS`.
 
 Picture k shows class k % 10 and starts from seed `seed + k`, so that more pictures contain the fewer. The
-judge is the classifier of `train.classifier`; its accuracy on held-out real pictures stands beside.
+judge is the classifier of `train.classifier`: how many it recognises as the class asked for, beside its
+accuracy on held-out real pictures; and the Frechet distance to those, in what its last layer sees.
 """
 
 import hashlib
@@ -22,15 +23,19 @@ from dit.pictures import contact_sheet
 from dit.pipeline import Pipeline
 from dit.settings import SampleSettings
 from dit.weights import atomic_write, describe, locate, set_provenance
-from train.classifier import DEFAULT, Classifier, accuracy
+from train.classifier import DEFAULT, HELD_OUT_SEED, Classifier, accuracy
 from train.classifier import load as load_classifier
+from train.data import solids_cache
+from train.frechet import Gaussian
 from train.hardware import select
 from train.record import commit
+
+REFERENCE_PICTURES = 5000  # real ones that generated pictures are compared with
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Draw pictures of every class, and count how many a classifier recognises."""
+    """Draw pictures of every class, count how many a classifier recognises, compare them with real ones."""
 
     weights: tyro.conf.Positional[str]
     """weights file, or the name of a bundled model"""
@@ -120,6 +125,7 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
         "seed": evaluation.seed,
         "pictures_per_class": evaluation.pictures_per_class,
         "accuracy": accuracy(judge.classify(pictures), labels, judge.config.classes),
+        "frechet": frechet(judge, pictures),
         "classifier": {
             "file": evaluation.classifier.name,
             "sha256": sha256(evaluation.classifier),
@@ -128,6 +134,24 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
         "commit": code,
     }
     return results, pictures
+
+
+def frechet(judge: Classifier, pictures: np.ndarray) -> dict[str, Any]:
+    """Frechet distance of pictures (N, H, W, 3) uint8 to held-out real ones, in the classifier's features.
+
+    "real" is that between real ones and as many others (up to 5000): what a perfect model would come to,
+    since few pictures are never distributed quite like many.
+    """
+    reference = REFERENCE_PICTURES
+    real = solids_cache(2 * reference, judge.config.side, HELD_OUT_SEED)
+    expected = Gaussian.of(judge.features_of(real[:reference]))
+    others = real[reference : reference + len(pictures)]
+    return {
+        "distance": Gaussian.of(judge.features_of(pictures)).distance(expected),
+        "real": Gaussian.of(judge.features_of(others)).distance(expected),
+        "reference_pictures": reference,
+        "reference_seed": HELD_OUT_SEED,
+    }
 
 
 def check(model: dit.DiT, judge: Classifier) -> None:
@@ -159,6 +183,9 @@ def table(results: dict[str, Any]) -> str:
     for name, share in found["per_class"].items():
         lines.append(f"{name:<12}{share:>10.1%}{real['per_class'][name]:>10.1%}")
     lines.append(f"{'all':<12}{found['overall']:>10.1%}{real['overall']:>10.1%}")
+    if "frechet" in results:  # not in those from before it was measured
+        distances = results["frechet"]
+        lines.append(f"{'Frechet':<12}{distances['distance']:>10.3f}{distances['real']:>10.3f}")
     return "\n".join(lines)
 
 

@@ -20,6 +20,12 @@ from train.evaluate import Evaluation, check, draw, grid, main, record, sha256, 
 QUICK = ["--pictures-per-class", "3", "--steps", "2", "--batch-size", "7", "--device", "cpu"]
 
 
+@pytest.fixture(autouse=True)
+def few_references(monkeypatch):
+    """Real pictures to compare with: drawing ten thousand takes a minute."""
+    monkeypatch.setattr(evaluate, "REFERENCE_PICTURES", 60)
+
+
 def tiny(**overrides):
     settings = {"input_size": 32, "in_channels": 3, "num_classes": 10, "prediction": "v"} | overrides
     torch.manual_seed(0)
@@ -61,8 +67,11 @@ def test_a_model_is_evaluated_end_to_end(weights, tmp_path, capsys):
     assert results["classifier"]["sha256"] == hashlib.sha256(DEFAULT.read_bytes()).hexdigest()
     assert results["commit"]
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].split() == ["class", "generated", "real"] and printed[-1].split()[0] == "all"
-    assert [line.split()[0] for line in printed[1:-1]] == list(solids.CLASSES)
+    assert printed[0].split() == ["class", "generated", "real"] and printed[-2].split()[0] == "all"
+    distances = results["frechet"]
+    assert printed[-1].split() == ["Frechet", f"{distances['distance']:.3f}", f"{distances['real']:.3f}"]
+    assert distances["distance"] > distances["real"] > 0  # pictures of noise
+    assert [line.split()[0] for line in printed[1:-2]] == list(solids.CLASSES)
     assert Image.open(sheet).size == (2 * 129 - 1, 10 * 129 - 1)
     assert weights.read_bytes() == before  # without --record the weights stay as they are
 
@@ -220,3 +229,13 @@ def test_bad_settings_end_with_a_message(weights, capsys, arguments, message):
 def test_sizes_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
         Evaluation(weights="x", **{name: 0})
+
+
+def test_real_pictures_are_as_near_as_real_ones_come_and_spoilt_ones_are_not():
+    judge, real = load(), solids.render(range(300), seed=5, side=32)[0]
+    found = evaluate.frechet(judge, real)
+    assert found["distance"] == pytest.approx(found["real"], rel=1.0)
+    assert (found["reference_pictures"], found["reference_seed"]) == (60, 1)
+    spheres = solids.render(range(0, 3000, 10), seed=5, side=32)[0]
+    assert evaluate.frechet(judge, spheres)["distance"] > 3 * found["distance"]
+    assert evaluate.frechet(judge, 255 - real)["distance"] > 1.2 * found["distance"]
