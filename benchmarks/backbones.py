@@ -1,26 +1,43 @@
 """Six backbones at equal compute: trained alike on solids, 32 x 32 pixels, and judged alike.
 
-python -m benchmarks.backbones [--run-dir runs/backbones] [--only NAME ...]
+python -m benchmarks.backbones [--run-dir runs/backbones] [--only NAME ...] [--readme]
 
 Each costs about 0.1 GMACs a forward pass and sees the same pictures, in the same order, under the recipe
-`solids` shortened to 256,000 of them. That takes half an hour each on two cores; the same command continues
-where it was stopped.
+`solids` shortened to 256,000 of them: half an hour each on two cores, and the same command continues where it
+was stopped. Then each is bundled, and its bundled weights are measured; what was measured is not measured
+again. The table goes to assets/backbones.json and, with --readme, into the README; a sheet of pictures, in the
+order of RUNS, to assets/backbones.png.
 """
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 import tyro
+from PIL import Image
 
 import dit
+from benchmarks.readme import command, machine, write_block
 from dit.command import exit_status
+from dit.diffusion import NUM_TIMESTEPS, training_losses
+from dit.pictures import contact_sheet
+from dit.pipeline import from_pictures
+from dit.weights import ZOO, atomic_write, locate
+from train import solids
+from train.bundle import bundle
+from train.classifier import HELD_OUT_SEED
 from train.config import RECIPES, TrainConfig
+from train.data import solids_cache
+from train.evaluate import REFERENCE_PICTURES, Evaluation, evaluate, record, sha256
 from train.hardware import select
 from train.loop import train
 
-REFERENCE = "adaLN-Zero"  # whose compute the others must match
-TOLERANCE = 0.05
+ASSETS, BUNDLE = ZOO.parent, ZOO / "backbones"
+TOLERANCE = 0.05  # of the compute of the first, which the others must match
 RECIPE = replace(
     RECIPES["solids"],
     compile=True,
@@ -36,15 +53,116 @@ RUNS: dict[str, TrainConfig] = {
     "DiffiT": replace(RECIPE, model="DiffiT-C/4"),
     "U-Net": replace(RECIPE, model="UNet-C"),
 }
+PICTURES_PER_CLASS, STEPS, SAMPLER = 200, 20, "dpm-solver++"
+SCALES = (1.0, 1.5)  # of guidance; 1 is none, as in the DiT paper's comparison of designs
 
 
-def main(run_dir: Path = Path("runs/backbones"), only: tuple[str, ...] = (), device: str = "auto") -> None:
-    """Train what is not trained yet.
+@torch.inference_mode()
+def held_out_loss(model: dit.Backbone, pictures: int = REFERENCE_PICTURES) -> float:
+    """Mean squared error of the network's output on held-out solids, at timesteps evenly from 0 to 999.
+
+    Pictures, timesteps and noise are the same for every model.
+    """
+    rgb = solids_cache(2 * REFERENCE_PICTURES, model.config.input_size, HELD_OUT_SEED)[:pictures]
+    generator, total = torch.Generator().manual_seed(0), 0.0
+    for start in range(0, pictures, 100):
+        index = torch.arange(start, min(start + 100, pictures))
+        x0 = from_pictures(rgb[start : start + 100])
+        y = torch.from_numpy(solids.labels(index.numpy()))
+        t = (index * 7919) % NUM_TIMESTEPS  # a prime: neighbours get far timesteps
+        noise = torch.randn(x0.shape, generator=generator)
+        total += float(training_losses(model, x0, t, y, noise)["mse"].sum())
+    return total / pictures
+
+
+def measure(name: str, run_dir: Path) -> dict[str, Any]:
+    """Bundle a finished run, and measure the bundled weights; a row of the table.
+
+    name: of the backbone. The results without guidance go into the weights file too.
+    """
+    config = RUNS[name]
+    path = bundle(run_dir, f"{config.model.replace('/', '-')}-solids", BUNDLE)
+    model = dit.load(path)
+    row: dict[str, Any] = {
+        "backbone": name,
+        "model": config.model,
+        "weights": path.name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "macs": dit.macs(model.config),
+        "images_seen": model.provenance["images_seen"],
+        "held_out_loss": held_out_loss(model),
+        "run": sha256(run_dir / "weights.safetensors"),
+    }
+    for scale in SCALES:
+        wish = Evaluation(
+            weights=str(path),
+            pictures_per_class=PICTURES_PER_CLASS,
+            steps=STEPS,
+            sampler=SAMPLER,
+            guidance_scale=scale,
+        )
+        results, _ = evaluate(wish)
+        row[f"guidance {scale:g}"] = {key: results[key] for key in ("accuracy", "frechet")}
+    record(path, results)
+    return row
+
+
+def sheet(rows: list[dict[str, Any]]) -> Image.Image:
+    """A row of pictures a backbone, two of each class, guided; a column starts from the same noise in all."""
+    classes = len(solids.CLASSES)
+    wish = dit.SampleSettings(
+        classes=[y for y in range(classes) for _ in range(2)],
+        seeds=range(2 * classes),
+        steps=STEPS,
+        sampler=SAMPLER,
+        guidance_scale=SCALES[-1],
+    )
+    drawn = [dit.Pipeline.load(BUNDLE / row["weights"]).generate(wish).x0 for row in rows]
+    return contact_sheet(np.stack(drawn), scale=2)
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows in Markdown, best Frechet distance without guidance first."""
+    lines = [
+        "| backbone | model | parameters | MMACs a pass | held-out loss | Frechet, accuracy without guidance "
+        f"| with guidance {SCALES[1]:g} |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: row["guidance 1"]["frechet"]["distance"]):
+        cells = [
+            row["backbone"],
+            row["model"],
+            f"{row['parameters'] / 1e6:.2f} M",
+            f"{row['macs'] / 1e6:.1f}",
+        ]
+        cells.append(f"{row['held_out_loss']:.4f}")
+        for scale in SCALES:
+            found = row[f"guidance {scale:g}"]
+            cells.append(f"{found['frechet']['distance']:.3f}, {found['accuracy']['overall']:.1%}")
+        lines.append(f"| {' | '.join(cells)} |")
+    floor = rows[0]["guidance 1"]["frechet"]["real"]
+    return [
+        *lines,
+        "",
+        f"Trained on {rows[0]['images_seen']:,} pictures each; {PICTURES_PER_CLASS} pictures a class, {STEPS} "
+        f"{SAMPLER} steps; real pictures against real ones: Frechet {floor:.3f}; {machine()}; "
+        f"{command('benchmarks.backbones')}",
+    ]
+
+
+def main(
+    run_dir: Path = Path("runs/backbones"),
+    only: tuple[str, ...] = (),
+    device: str = "auto",
+    readme: bool = False,
+) -> None:
+    """Train what is not trained yet, measure what is not measured yet, and print the table.
 
     Args:
         run_dir: holds a run folder for each backbone.
-        only: names of backbones; all if empty.
+        only: names of backbones; all if empty. With some left out, nothing is measured.
         device: auto, cpu, cuda, ...
+        readme: write the table into README.md.
     """
     if unknown := set(only) - set(RUNS):
         raise ValueError(f"no backbone is called {sorted(unknown)}; there are {', '.join(RUNS)}")
@@ -52,6 +170,24 @@ def main(run_dir: Path = Path("runs/backbones"), only: tuple[str, ...] = (), dev
         config = RUNS[name]
         print(f"{name}: {config.model}, {dit.macs(config.network()) / 1e6:.1f} MMACs", file=sys.stderr)
         train(config, run_dir / name, select(device, config.precision))
+    if only:
+        return
+    out = ASSETS / "backbones.json"
+    rows = json.loads(out.read_text())["rows"] if out.exists() else []
+    known = {row["run"]: row for row in rows}
+    rows = []
+    for name in RUNS:
+        run = sha256(locate(run_dir / name / "weights.safetensors"))
+        rows.append(known.get(run) or measure(name, run_dir / name))
+        content = {"command": "python -m benchmarks.backbones", "machine": machine(), "rows": rows}
+        text = json.dumps(content, indent=1) + "\n"
+        atomic_write(out, lambda temporary, text=text: temporary.write_text(text))
+    drawn = sheet(rows)
+    atomic_write(ASSETS / "backbones.png", lambda temporary: drawn.save(temporary, format="png"))
+    lines = table(rows)
+    print("\n".join(lines))
+    if readme:
+        write_block("backbones", lines)
 
 
 if __name__ == "__main__":
