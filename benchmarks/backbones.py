@@ -5,8 +5,8 @@ python -m benchmarks.backbones [--run-dir runs/backbones] [--only NAME ...] [--r
 Each costs about 0.1 GMACs a forward pass and sees the same pictures, in the same order, under the recipe
 `solids` shortened to 256,000 of them: half an hour each on two cores, and the same command continues where it
 was stopped. Then each is bundled, and its bundled weights are measured; what was measured is not measured
-again. The table goes to assets/backbones.json and, with --readme, into the README; a sheet of pictures, in the
-order of RUNS, to assets/backbones.png.
+again. The table goes to assets/backbones.json and, with --readme, into the README; a sheet of pictures, in
+the order of RUNS, to assets/backbones.png.
 """
 
 import json
@@ -108,7 +108,7 @@ def measure(name: str, run_dir: Path) -> dict[str, Any]:
 
 
 def sheet(rows: list[dict[str, Any]]) -> Image.Image:
-    """A row of pictures a backbone, two of each class, guided; a column starts from the same noise in all."""
+    """A row of pictures a backbone, two of each class, guided; a column starts from the same noise."""
     classes = len(solids.CLASSES)
     wish = dit.SampleSettings(
         classes=[y for y in range(classes) for _ in range(2)],
