@@ -85,15 +85,20 @@ def test_stages_skips_and_heads():
     assert all(block.block.attn.qkv_temb.in_features == 128 for stage in model.down for block in stage)
 
 
-@pytest.mark.parametrize("skip", [0, 1])
-def test_each_skip_is_used(skip, random_model):
-    fields = TINY["diffit-image"] | {"channel_mult": (1, 1, 1), "window_size": 2}
-    model = random_model(**fields)
-    x, t, y = inputs(model.config)
+def test_each_stage_on_the_way_up_is_joined_with_what_its_mirror_image_left(random_model):
+    """What comes from below first; stages are as wide as each other, so that an exchange would fit."""
+    model = random_model(**(TINY["diffit-image"] | {"channel_mult": (1, 1, 1), "window_size": 2}))
+    left, below, joined = {}, {}, {}
+    for i in range(2):
+        model.down[i][-1].register_forward_hook(lambda _, given, out, i=i: left.update({i: out}))
+        model.upsample[i].register_forward_hook(lambda _, given, out, i=i: below.update({i: out}))
+        model.merge[i].register_forward_hook(lambda _, given, out, i=i: joined.update({i: given[0]}))
     with torch.no_grad():
-        output = model(x, t, y)
-        model.merge[skip].weight[:, 32:] = 0  # of what comes from below and what was kept, the latter
-        assert not torch.allclose(model(x, t, y), output, atol=1e-4)
+        output = model(*inputs(model.config))
+        for i in range(2):
+            assert torch.equal(joined[i], torch.cat([below[i], left[1 - i]], dim=1))
+            model.merge[i].weight[:, 32:] = 0
+            assert not torch.allclose(model(*inputs(model.config)), output, atol=1e-4)
 
 
 @pytest.mark.parametrize(("width", "groups"), [(4, 1), (32, 8), (64, 16), (128, 32), (256, 32)])
