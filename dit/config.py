@@ -105,7 +105,7 @@ class ModelConfig:
             "conditioning": ("dit",),
             "block_embedders": ("dit",),
             "frequency_shift": ("dit", "diffit"),
-            "mlp_norm_eps": ("dit", "diffit"),
+            "mlp_norm_eps": ("dit",),
             "channel_mult": U_SHAPED,
             "dropout": U_SHAPED,
             "window_size": ("diffit-image",),
@@ -118,10 +118,12 @@ class ModelConfig:
                     f"{name} is {value!r}, but backbone {self.backbone} has no {name}; leave it out, "
                     f"or choose backbone {' or '.join(backbones)}"
                 )
-        if self.block_embedders and self.conditioning != "adaln-zero":
-            raise ValueError(
-                f"block_embedders is set, but conditioning is {self.conditioning}; only adaln-zero has them"
-            )
+        for name in ("block_embedders", "mlp_norm_eps"):
+            if self.conditioning != "adaln-zero" and (value := getattr(self, name)) != defaults[name]:
+                raise ValueError(
+                    f"{name} is {value!r}, but conditioning is {self.conditioning}; leave it out, as only "
+                    "adaln-zero has it"
+                )
 
     def _check_formulation(self) -> None:
         if self.formulation != "edm":
@@ -142,7 +144,8 @@ class ModelConfig:
     def _check_isotropic(self) -> None:
         if self.hidden_size % 4:
             raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of 4, as the 2-D position table needs"
+                f"hidden_size {self.hidden_size} is not a multiple of 4, as the 2-D position table needs; "
+                "choose one that is"
             )
 
     def _check_u_shape(self) -> None:
@@ -155,6 +158,11 @@ class ModelConfig:
                 f"channel_mult is empty; backbone {self.backbone} needs a number for each stage, "
                 "such as (1, 2, 2)"
             )
+        if self.hidden_size % 4:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of 4, as the group norms need; "
+                "choose one that is"
+            )
         halvings = len(self.channel_mult) - 1
         if self.input_size % 2**halvings:
             raise ValueError(
@@ -162,10 +170,13 @@ class ModelConfig:
                 "that each halve the side need; change one of them"
             )
         for width, side in self.stages:
-            if width % 4:
-                raise ValueError(f"a stage is {width} wide; the group norm needs a multiple of 4")
             if self.backbone == "unet":
                 continue
+            if width > 128 and width % 32:  # the most groups of a norm, each of at least 4 channels
+                raise ValueError(
+                    f"hidden_size {self.hidden_size} makes a stage {width} wide, no multiple of 32, as the "
+                    "group norm of a stage wider than 128 needs; choose another hidden_size or channel_mult"
+                )
             if not 1 <= self.window_size <= side:
                 raise ValueError(
                     f"window_size is {self.window_size}, but the stage of side {side} needs one from 1 to "

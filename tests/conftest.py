@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 import dit
+from dit.backbone import Backbone
 from dit.config import ModelConfig
 from dit.dit import DiT
 
@@ -61,10 +62,27 @@ def golden_model(golden: dict[str, Tensor]) -> DiT:
 
 
 @pytest.fixture(scope="session")
-def random_model() -> Callable[..., DiT]:
+def golden_diffit() -> dict[str, Tensor]:
+    """One forward pass and guided outputs of the latent DiffiT, from its authors' code."""
+    return _read("diffit.safetensors")[1]
+
+
+@pytest.fixture(scope="session")
+def golden_diffit_model(golden_diffit: dict[str, Tensor]) -> Backbone:
+    """The small random DiffiT of those numbers; the file's index buffers, which we compute, are left out."""
+    fields = json.loads(_read("diffit.safetensors")[0]["config"])
+    model = dit.models.network(ModelConfig(backbone="diffit", **fields))
+    weights = {key[2:]: value for key, value in golden_diffit.items() if key.startswith("w.")}
+    weights = {key: value for key, value in weights.items() if not key.endswith("relative_position_index")}
+    model.load_state_dict(weights, strict=True)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def random_model() -> Callable[..., Backbone]:
     """Makes tiny models whose every weight is random: a fresh model's output is 0 whatever it is given."""
 
-    def make(seed: int = 0, **fields: object) -> DiT:
+    def make(seed: int = 0, **fields: object) -> Backbone:
         sizes = {"hidden_size": 32, "depth": 2, "num_heads": 2, "input_size": 8, "in_channels": 3}
         model = dit.build(ModelConfig(**(sizes | {"num_classes": 10} | fields)))
         generator = torch.Generator().manual_seed(seed)

@@ -1,13 +1,13 @@
-"""Configs: checked when made, the same after a trip through JSON, and the paper's sizes."""
+"""Configs: checked when made, and the same after a trip through JSON."""
 
 import dataclasses
 import json
 
 import pytest
 
-import dit
 from dit.config import ModelConfig
-from dit.presets import MODELS, preset
+from dit.presets import MODELS, UNLABELLED, preset
+from tests.networks import TINY
 
 VALID = {"hidden_size": 48, "depth": 2, "num_heads": 3}
 
@@ -29,7 +29,8 @@ WRONG_VALUES = [
     ({"mlp_ratio": 0}, ["mlp_ratio", "0", "positive"]),
     ({"mlp_ratio": -4.0}, ["mlp_ratio", "-4.0", "positive"]),
     ({"mlp_ratio": float("nan")}, ["mlp_ratio", "nan"]),
-    ({"backbone": "unet"}, ["backbone", "'unet'", "dit"]),
+    ({"backbone": "u-net"}, ["backbone", "'u-net'", "dit, diffit, diffit-image, unet"]),
+    ({"formulation": "vp"}, ["formulation", "'vp'", "ddpm, edm"]),
     ({"conditioning": "cross"}, ["conditioning", "'cross'", "adaln-zero"]),
     ({"prediction": "x0"}, ["prediction", "'x0'", "epsilon, v"]),
     ({"frequency_shift": 2}, ["frequency_shift", "2", "0, 1"]),
@@ -40,6 +41,59 @@ WRONG_VALUES = [
     ({"mlp_norm_eps": float("nan")}, ["mlp_norm_eps", "nan"]),
     ({"block_embedders": "yes"}, ["block_embedders", "'yes'", "False, True"]),
     ({"block_embedders": None}, ["block_embedders", "None", "False, True"]),
+    ({"block_embedders": True, "conditioning": "adaln"}, ["block_embedders", "adaln;", "leave it out"]),
+    ({"mlp_norm_eps": 1e-5, "conditioning": "adaln"}, ["mlp_norm_eps is 1e-05", "adaln;", "leave it out"]),
+    ({"augment_dim": 3}, ["augment_dim", "3", "0, 9"]),
+    ({"window_size": -1}, ["window_size", "-1", "at least 0"]),
+    ({"dropout": 1.0}, ["dropout", "1.0", "below 1"]),
+    ({"channel_mult": (1, 0)}, ["channel_mult[1]", "0", "at least 1"]),
+]
+# Fields that only some backbones have: name, value, what is to be chosen instead.
+EDM = {"formulation": "edm", "learn_sigma": False}
+U_NET = {"backbone": "unet", "hidden_size": 16, "depth": 1, "num_heads": 2, "patch_size": 1}
+U_NET |= {"input_size": 16, "channel_mult": (1, 2)}
+IMAGE = U_NET | {"backbone": "diffit-image", "window_size": 4}
+DIFFIT = VALID | {"backbone": "diffit"}
+
+IMPOSSIBLE = [
+    # each backbone has the fields it has
+    (DIFFIT | {"conditioning": "in-context"}, ["conditioning is 'in-context'", "diffit", "leave it out"]),
+    (U_NET | {"conditioning": "adaln"}, ["conditioning is 'adaln'", "unet", "or choose backbone dit"]),
+    (IMAGE | {"conditioning": "cross-attention"}, ["conditioning", "diffit-image", "leave it out"]),
+    (DIFFIT | {"block_embedders": True}, ["block_embedders is True", "diffit", "leave it out"]),
+    (DIFFIT | {"mlp_norm_eps": 1e-5}, ["mlp_norm_eps is 1e-05", "diffit", "leave it out"]),
+    (U_NET | {"mlp_norm_eps": 1e-5}, ["mlp_norm_eps is 1e-05", "unet", "leave it out"]),
+    (U_NET | {"frequency_shift": 1}, ["frequency_shift is 1", "unet", "dit or diffit"]),
+    (VALID | {"channel_mult": (1, 2)}, ["channel_mult is (1, 2)", "backbone dit", "diffit-image or unet"]),
+    (DIFFIT | {"channel_mult": (1,)}, ["channel_mult is (1,)", "backbone diffit ", "leave it out"]),
+    (VALID | {"dropout": 0.1}, ["dropout is 0.1", "backbone dit", "leave it out"]),
+    (DIFFIT | {"window_size": 4}, ["window_size is 4", "backbone diffit ", "diffit-image"]),
+    (U_NET | {"window_size": 4}, ["window_size is 4", "backbone unet", "diffit-image"]),
+    (U_NET | {"augment_dim": 9}, ["augment_dim is 9", "backbone unet", "diffit-image"]),
+    # the U
+    (U_NET | {"channel_mult": ()}, ["channel_mult is empty", "a number for each stage", "(1, 2, 2)"]),
+    (IMAGE | {"channel_mult": ()}, ["channel_mult is empty", "a number for each stage", "(1, 2, 2)"]),
+    (U_NET | {"patch_size": 2}, ["patch_size is 2", "unet has no patches", "set it to 1"]),
+    (IMAGE | {"patch_size": 4}, ["patch_size is 4", "diffit-image has no patches", "set it to 1"]),
+    (
+        U_NET | {"input_size": 18, "channel_mult": (1, 1, 1)},
+        ["18", "multiple of 4", "3 stages", "change one"],
+    ),
+    (IMAGE | {"input_size": 20, "channel_mult": (1,) * 4}, ["20", "multiple of 8", "4 stages", "change one"]),
+    (U_NET | {"num_heads": 3}, ["hidden_size 16", "num_heads 3", "multiple", "change one"]),
+    (U_NET | {"hidden_size": 6, "num_heads": 1, "channel_mult": (1,)}, ["hidden_size 6", "of 4", "choose"]),
+    (U_NET | {"hidden_size": 3, "num_heads": 1, "channel_mult": (4,)}, ["hidden_size 3", "of 4", "choose"]),
+    # the windows
+    (IMAGE | {"window_size": 0}, ["window_size is 0", "side 16", "from 1 to 16", "choose"]),
+    (IMAGE | {"window_size": 16}, ["window_size is 16", "side 8", "from 1 to 8", "a smaller window"]),
+    (IMAGE | {"window_size": 32}, ["window_size is 32", "side 16", "from 1 to 16", "a smaller window"]),
+    (IMAGE | {"window_size": 3}, ["side 16", "no multiple of window_size 3", "choose a window that divides"]),
+    (IMAGE | {"input_size": 12}, ["side 6", "no multiple of window_size 4", "choose a window that divides"]),
+    (IMAGE | {"hidden_size": 144}, ["hidden_size 144", "144", "multiple of 32", "choose"]),
+    # the formulation
+    (VALID | {"formulation": "edm"}, ["learn_sigma is True", "edm learns no variance", "set it to False"]),
+    (VALID | EDM | {"prediction": "v"}, ["prediction is 'v'", "edm fixes", "leave it out"]),
+    (IMAGE | {"augment_dim": 9}, ["augment_dim is 9", "formulation is ddpm", "only edm", "use 0"]),
 ]
 
 
@@ -49,6 +103,19 @@ def test_a_wrong_value_is_refused_and_named(fields, said):
         ModelConfig(**(VALID | fields))
     for part in said:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(("fields", "said"), IMPOSSIBLE, ids=lambda value: str(value)[-50:])
+def test_what_does_not_go_together_is_refused_with_a_remedy(fields, said):
+    with pytest.raises(ValueError) as error:
+        ModelConfig(**fields)
+    for part in said:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("fields", [VALID, DIFFIT, U_NET, IMAGE, IMAGE | EDM | {"augment_dim": 9}], ids=str)
+def test_what_the_impossible_ones_are_made_from_is_possible(fields):
+    ModelConfig(**fields)
 
 
 @pytest.mark.parametrize("value", [48.0, "48", True, None])
@@ -70,13 +137,35 @@ def test_it_cannot_be_changed():
         ModelConfig(**VALID).depth = 3
 
 
+def through_json(config: ModelConfig) -> ModelConfig:
+    return ModelConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_it_survives_json(name):
-    fields = {"num_classes": 3, "prediction": "v", "learn_sigma": False, "mlp_ratio": 2.5}
-    of_diffusers = {"frequency_shift": 1, "mlp_norm_eps": 1e-5, "block_embedders": True}
-    config = preset(name, **fields, **of_diffusers)
-    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    """With as many fields off their defaults as the backbone has."""
+    config = MODELS[name]
+    fields = {"num_classes": 0 if name in UNLABELLED else 3, "mlp_ratio": 2.5, "class_dropout_prob": 0.25}
+    if config.formulation == "ddpm":
+        fields |= {"prediction": "v", "learn_sigma": False}
+    if config.backbone in ("dit", "diffit"):
+        fields |= {"frequency_shift": 1}
+    else:
+        fields |= {"dropout": 0.3}
+    if config.backbone == "dit" and config.conditioning == "adaln-zero":
+        fields |= {"mlp_norm_eps": 1e-5, "block_embedders": True}
+    config = preset(name, **fields)
+    assert through_json(config) == config
     assert set(config.to_dict()) == {field.name for field in dataclasses.fields(ModelConfig)}
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_stages_are_a_tuple_again(kind):
+    config = ModelConfig(hidden_size=32, depth=1, num_heads=2, input_size=8, **TINY[kind])
+    again = through_json(config)
+    assert again == config and hash(again) == hash(config)
+    assert isinstance(again.channel_mult, tuple)
+    assert len(again.channel_mult) == (2 if kind in ("diffit-image", "unet") else 0)
 
 
 def test_an_unknown_field_is_named_and_the_known_ones_are_listed():
@@ -84,48 +173,26 @@ def test_an_unknown_field_is_named_and_the_known_ones_are_listed():
         ModelConfig.from_dict(VALID | {"width": 3, "depht": 4})
 
 
-def test_a_config_from_before_a_field_means_the_authors_model():
-    """Files of earlier versions do not name where diffusers computes otherwise."""
+OF_DIFFUSERS = ("frequency_shift", "mlp_norm_eps", "block_embedders")
+OF_OTHER_BACKBONES = ("formulation", "channel_mult", "window_size", "dropout", "augment_dim")
+
+
+@pytest.mark.parametrize("missing", [OF_DIFFUSERS, OF_OTHER_BACKBONES, OF_DIFFUSERS + OF_OTHER_BACKBONES])
+def test_a_config_from_before_a_field_means_the_authors_model(missing):
+    """Files of earlier versions know nothing of diffusers' ways, or nothing of other backbones."""
     values = ModelConfig(**VALID).to_dict()
-    for name in ("frequency_shift", "mlp_norm_eps", "block_embedders"):
+    for name in missing:
         del values[name]
     config = ModelConfig.from_dict(values)
+    assert config == ModelConfig(**VALID)
+    assert (config.backbone, config.conditioning, config.formulation) == ("dit", "adaln-zero", "ddpm")
     assert (config.frequency_shift, config.mlp_norm_eps, config.block_embedders) == (0, 1e-6, False)
+    assert (config.channel_mult, config.window_size, config.augment_dim) == ((), 0, 0)
 
 
 def test_from_dict_checks_values_too():
     with pytest.raises(ValueError, match="depth is 0"):
         ModelConfig.from_dict(VALID | {"depth": 0})
-
-
-# Table 1 and Table 4 of the paper: size -> depth, width, heads; patch -> tokens of a 32 x 32 latent.
-PAPER = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
-TOKENS = {8: 16, 4: 64, 2: 256}
-
-
-@pytest.mark.parametrize("patch", TOKENS)
-@pytest.mark.parametrize("size", PAPER)
-def test_the_presets_are_the_papers(size, patch):
-    config = MODELS[f"DiT-{size}/{patch}"]
-    assert (config.depth, config.hidden_size, config.num_heads) == PAPER[size]
-    assert (config.patch_size, config.tokens) == (patch, TOKENS[patch])
-    assert (config.input_size, config.in_channels, config.mlp_ratio) == (32, 4, 4.0)
-    assert (config.num_classes, config.class_dropout_prob) == (1000, 0.1)
-    assert config.learn_sigma and config.out_channels == 8
-    assert config.prediction == "epsilon"
-    assert (config.frequency_shift, config.mlp_norm_eps, config.block_embedders) == (0, 1e-6, False)
-
-
-def test_preset_replaces_fields_and_checks_them():
-    assert preset("DiT-N/8", input_size=64).tokens == 64
-    with pytest.raises(ValueError, match="input_size 30 is not a multiple of patch_size 8"):
-        preset("DiT-N/8", input_size=30)
-
-
-@pytest.mark.parametrize("make", [preset, dit.build])
-def test_an_unknown_preset_lists_the_known_ones(make):
-    with pytest.raises(ValueError, match=r"'DiT-XXL/2'.*DiT-XL/2.*DiT-N/8"):
-        make("DiT-XXL/2")
 
 
 @pytest.mark.parametrize(
@@ -137,3 +204,16 @@ def test_a_null_class_needs_classes_and_dropout(classes, dropout, has):
 
 def test_out_channels_without_learned_variance():
     assert ModelConfig(**VALID, in_channels=3, learn_sigma=False).out_channels == 3
+
+
+def test_the_stages_of_a_u():
+    config = ModelConfig(**(U_NET | {"hidden_size": 24, "num_heads": 3, "channel_mult": [1, 2, 4]}))
+    assert config.stages == ((24, 16), (48, 8), (96, 4))
+    assert config.head_size == 8 and config.tokens == 256
+
+
+@pytest.mark.parametrize(
+    ("classes", "dropout", "rows"), [(10, 0.1, 11), (10, 0.0, 10), (0, 0.1, 0), (0, 0.0, 0)]
+)
+def test_the_label_table_has_a_row_for_no_class_if_labels_are_dropped(classes, dropout, rows):
+    assert ModelConfig(**VALID, num_classes=classes, class_dropout_prob=dropout).label_rows == rows

@@ -40,6 +40,11 @@ from train.config import RECIPES, RESUMABLE, TrainConfig
         ({"ema_decay": -0.1}, "ema_decay is -0.1"),
         ({"beta2": 1.0}, "beta2 is 1.0.*below 1"),
         ({"class_dropout_prob": 1.0}, "class_dropout_prob is 1.0.*below 1"),
+        ({"depth": -1}, "depth is -1.*at least 0"),
+        ({"model": "DiffiT-FFHQ-64", "image_size": 64}, "num_classes is 10.*no class labels.*use 0"),
+        ({"model": "DiffiT-CIFAR-32", "prediction": "v"}, "prediction is 'v'.*edm.*leave it out"),
+        ({"model": "DiffiT-CIFAR-32", "timesteps": "logit-normal"}, "'logit-normal'.*EDM.*leave it out"),
+        ({"model": "UNet-S", "image_size": 36}, "input_size 36 is not a multiple of 8"),
     ],
     ids=str,
 )
@@ -104,6 +109,8 @@ def test_what_makes_a_run_the_run_that_it_is_cannot_change_on_resume():
     assert RESUMABLE < fields
     deciding = {
         "model",
+        "depth",
+        "class_conditional",
         "prediction",
         "data",
         "image_size",
