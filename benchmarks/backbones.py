@@ -144,8 +144,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return [
         *lines,
         "",
-        f"Trained on {rows[0]['images_seen']:,} pictures each; {PICTURES_PER_CLASS} pictures a class, {STEPS} "
-        f"{SAMPLER} steps; real pictures against real ones: Frechet {floor:.3f}; {machine()}; "
+        f"Trained on {rows[0]['images_seen']:,} pictures each; {PICTURES_PER_CLASS} pictures a class, "
+        f"{STEPS} {SAMPLER} steps; real pictures against real ones: Frechet {floor:.3f}; {machine()}; "
         f"{command('benchmarks.backbones')}",
     ]
 
