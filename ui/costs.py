@@ -51,11 +51,11 @@ def price_html(request: Request) -> str:
     calls = rung.calls(settings)
     guided = passes > calls
     decoding = f" Decoding its latent adds {gmacs(rung.decoder_macs)} GMACs." if rung.latent else ""
-    kind = "step" if calls == settings.steps else "look"
+    kind = "look" if settings.sampler == "heun" else "step"
     per_step = f"2 passes a {kind}, one with and one without the class" if guided else f"1 pass a {kind}"
     steps, total = count_of("step", settings.steps), count_of("pass", passes)
-    if calls != settings.steps:  # Heun's method
-        steps += f" with {count_of('look', calls)} at the picture"
+    if settings.sampler == "heun":
+        steps += f" of Heun's method, {count_of('look', calls)} at the picture"
     return (
         f'<div class="dl-price">{grid}</div><p>{html.escape(rung.name)}: {steps}, {per_step}, '
         f"make {total} a picture. 1 MAC = 2 FLOPs.{decoding}</p>"

@@ -51,7 +51,14 @@ def test_all_sizes_patches_and_designs_have_a_name():
     names = {f"DiT-{cell}{design}" for cell in grid for design in designs} | {
         f"DiffiT-{cell}" for cell in grid
     }
-    assert set(MODELS) == names | {"DiffiT-CIFAR-32", "DiffiT-FFHQ-64", "UNet-C", "UNet-S", "UNet-B"}
+    assert set(MODELS) == names | {
+        "DiffiT-CIFAR-32",
+        "DiffiT-FFHQ-64",
+        "DiffiT-C-32",
+        "UNet-C",
+        "UNet-S",
+        "UNet-B",
+    }
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS[1:])

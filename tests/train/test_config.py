@@ -42,8 +42,8 @@ from train.config import RECIPES, RESUMABLE, TrainConfig
         ({"class_dropout_prob": 1.0}, "class_dropout_prob is 1.0.*below 1"),
         ({"depth": -1}, "depth is -1.*at least 0"),
         ({"model": "DiffiT-FFHQ-64", "image_size": 64}, "num_classes is 10.*no class labels.*use 0"),
-        ({"model": "DiffiT-CIFAR-32", "prediction": "v"}, "prediction is 'v'.*edm.*leave it out"),
-        ({"model": "DiffiT-CIFAR-32", "timesteps": "logit-normal"}, "'logit-normal'.*EDM.*leave it out"),
+        ({"model": "DiffiT-CIFAR-32", "prediction": "v"}, "prediction is 'v'.*EDM.*solids-edm.*epsilon"),
+        ({"model": "DiffiT-CIFAR-32", "timesteps": "logit-normal"}, "'logit-normal'.*EDM.*solids-edm.*uniform"),
         ({"model": "UNet-S", "image_size": 36}, "input_size 36 is not a multiple of 8"),
     ],
     ids=str,
@@ -119,8 +119,6 @@ def test_what_makes_a_run_the_run_that_it_is_cannot_change_on_resume():
         "batch_size",
         "lr",
         "seed",
-        "depth",
-        "class_conditional",
         "augment",
     }
     deciding |= {"lr_warmup_steps", "beta2", "weight_decay", "grad_clip", "class_dropout_prob", "ema_decay"}

@@ -8,6 +8,7 @@ import pytest
 import dit
 from dit import remote
 from dit.published import PUBLISHED
+from dit.speed import Speed
 from ui.costs import ladder_html, price_html
 from ui.models import table_html, terms_of
 from ui.request import parse
@@ -134,3 +135,38 @@ def test_memory_is_not_freed_under_a_job(studio: Studio) -> None:
 def test_a_limit_below_one_is_refused(no_hub: None) -> None:
     with pytest.raises(ValueError, match="max_resident is 0; it must be at least 1"):
         open_studio(limit=0)
+
+
+@pytest.fixture
+def edm_studio(no_hub: None, tmp_path: Path) -> Studio:
+    """A small DiffiT of EDM's formulation beside the bundled models."""
+    model = dit.build("DiffiT-C-32", input_size=16, num_classes=3)
+    dit.weights.save(tmp_path / "edm.safetensors", model, {"name": "edm", "classes": ["a", "b", "c"]})
+    return open_studio([tmp_path / "edm.safetensors"])
+
+
+def test_an_edm_model_is_priced_and_drawn_by_its_own_sampler(edm_studio: Studio) -> None:
+    """Three steps of Heun's method are five network calls, each of two passes."""
+    rung = named(edm_studio, "edm")
+    request = parse(edm_studio.rungs, "edm", "b", 3, 2.0, 0, 2, "auto")
+    assert request.describe(0)["sampler"] == "heun" and request.describe(0)["guidance_interval"] == "all"
+    assert (rung.calls(request.settings), rung.passes(request.settings)) == (5, 10)
+    said = price_html(request)
+    assert "3 steps of Heun's method, 5 looks at the picture, 2 passes a look" in said
+    assert "10 passes a picture" in said
+    *_, last = edm_studio.stream(rung, request.settings)
+    assert last.done and last.macs == 2 * 10 * rung.macs_per_pass and last.level == "σ = 0.002"
+
+
+def test_a_sampler_of_the_other_formulation_is_refused(edm_studio: Studio) -> None:
+    with pytest.raises(ValueError, match="sampler is 'ddim'.*edm; use heun"):
+        parse(edm_studio.rungs, "edm", 0, 3, 2.0, 0, 1, "ddim")
+    with pytest.raises(ValueError, match="sampler is 'heun'.*ddpm; use ddim"):
+        parse(edm_studio.rungs, "DiT-N-4-solids", 0, 3, 2.0, 0, 1, "heun")
+
+
+def test_the_expected_seconds_count_every_call(edm_studio: Studio) -> None:
+    """With a cost a call and none a picture, Heun's n steps take 2 n - 1 of them."""
+    rung = named(edm_studio, "edm")
+    rung.speed = Speed(overhead=1.0, per_picture=0.0)
+    assert rung.seconds(settings(rung, steps=10)) == 19
