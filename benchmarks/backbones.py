@@ -26,7 +26,7 @@ from dit.command import exit_status
 from dit.diffusion import NUM_TIMESTEPS, training_losses
 from dit.pictures import contact_sheet
 from dit.pipeline import from_pictures
-from dit.weights import ZOO, atomic_write, locate
+from dit.weights import BACKBONES, ZOO, atomic_write, locate
 from train import solids
 from train.bundle import bundle
 from train.classifier import HELD_OUT_SEED
@@ -36,7 +36,7 @@ from train.evaluate import REFERENCE_PICTURES, Evaluation, evaluate, record, sha
 from train.hardware import select
 from train.loop import train
 
-ASSETS, BUNDLE = ZOO.parent, ZOO / "backbones"
+ASSETS = ZOO.parent
 TOLERANCE = 0.05  # of the compute of the first, which the others must match
 RECIPE = replace(
     RECIPES["solids"],
@@ -81,7 +81,7 @@ def measure(name: str, run_dir: Path) -> dict[str, Any]:
     name: of the backbone. The results without guidance go into the weights file too.
     """
     config = RUNS[name]
-    path = bundle(run_dir, f"{config.model.replace('/', '-')}-solids", BUNDLE)
+    path = bundle(run_dir, f"{config.model.replace('/', '-')}-solids", BACKBONES)
     model = dit.load(path)
     row: dict[str, Any] = {
         "backbone": name,
@@ -117,7 +117,7 @@ def sheet(rows: list[dict[str, Any]]) -> Image.Image:
         sampler=SAMPLER,
         guidance_scale=SCALES[-1],
     )
-    drawn = [dit.Pipeline.load(BUNDLE / row["weights"]).generate(wish).x0 for row in rows]
+    drawn = [dit.Pipeline.load(BACKBONES / row["weights"]).generate(wish).x0 for row in rows]
     return contact_sheet(np.stack(drawn), scale=2)
 
 

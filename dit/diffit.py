@@ -13,12 +13,12 @@ from dit.dit import DiT
 from dit.layers import LAYER_NORM_EPS, Mlp
 
 
-def relative_position_index(window: int) -> Tensor:
+def relative_position_index(window: int, device: torch.device | None = None) -> Tensor:
     """Row of the bias table for each pair of places in a square window -> (T, T) int64, T = window**2.
 
     Liu et al. 2021 (Swin, 2103.14030), section 3.2: rows are counted by vertical, then horizontal offset.
     """
-    place = torch.arange(window)
+    place = torch.arange(window, device=device)
     rows, columns = place.repeat_interleave(window), place.repeat(window)
     down, right = rows[:, None] - rows, columns[:, None] - columns
     return (down + window - 1) * (2 * window - 1) + right + window - 1
@@ -41,8 +41,8 @@ class TMSA(nn.Module):
 
     def bias(self) -> Tensor:
         """B of Eq. 6, for all pictures alike: (1, heads, T, T)."""
-        index = relative_position_index(self.window).to(self.relative_position_bias_table.device)
-        return self.relative_position_bias_table[index].permute(2, 0, 1).unsqueeze(0)
+        table = self.relative_position_bias_table
+        return table[relative_position_index(self.window, table.device)].permute(2, 0, 1).unsqueeze(0)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x: (N * windows, T, width), windows of a picture together; c: (N, time_width) -> as x."""

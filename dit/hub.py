@@ -11,7 +11,7 @@ from dit import remote
 from dit.command import exit_status
 from dit.published import AUTOENCODERS, PUBLISHED, published, size_of
 from dit.tensors import WeightsError
-from dit.weights import load, locate, zoo
+from dit.weights import bundled, load, locate
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ Command = (
 
 def show_list() -> None:
     """Print a line a model."""
-    for name, path in zoo().items():
-        print(f"{name:<18} bundled     {size_of(path.stat().st_size)}")
+    for name, path in bundled().items():
+        print(f"{name:<32} bundled     {size_of(path.stat().st_size)}")
     for name, model in PUBLISHED.items():
         here = remote.cached(model.repo_id, model.revision)
         state = str(here) if here else f"python -m dit.hub pull {name}"

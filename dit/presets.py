@@ -106,7 +106,7 @@ def preset(name: str, **overrides: Any) -> ModelConfig:
     if name in UNLABELLED and config.num_classes:
         raise ValueError(
             f"num_classes is {config.num_classes}, but {UNLABELLED[name]}, and {name} is unconditional; "
-            "use 0, or DiffiT-CIFAR-32 for a class-conditional model"
+            "use 0 (in training --no-class-conditional), or DiffiT-CIFAR-32 for a class-conditional model"
         )
     return config
 

@@ -15,11 +15,19 @@ from dit.hub_errors import explained
 from dit.pictures import contact_sheet, png
 from dit.pipeline import Pipeline, usual_guidance
 from dit.published import PUBLISHED, is_repo_id, published
+from dit.samplers import OF_FORMULATION
 from dit.settings import SampleSettings
 from dit.weights import WeightsError, locate, save
 
 SHOWN_CLASSES, SHOWN_SEEDS = 10, 6  # of the card's grid: rows, columns
 PROJECT = "DiT Lab"
+NETWORKS = {  # backbone -> what it is, with its paper
+    "dit": "A diffusion transformer (DiT, [2212.09748](https://arxiv.org/abs/2212.09748))",
+    "diffit": "A diffusion vision transformer (DiffiT, [2312.02139](https://arxiv.org/abs/2312.02139))",
+    "diffit-image": "A U-shaped diffusion vision transformer (DiffiT in image space, "
+    "[2312.02139](https://arxiv.org/abs/2312.02139))",
+    "unet": "A U-Net (diffusers' UNet2DModel)",
+}
 
 
 def publish(
@@ -122,6 +130,7 @@ def card(model: Backbone, repo_id: str, steps: int, scale: float, exported: bool
     config, said = model.config, model.provenance
     count = sum(parameter.numel() for parameter in model.parameters())
     names = titles(class_names(said, config.num_classes))
+    sampler = OF_FORMULATION[config.formulation][0]
     front = {
         **({"license": "-".join(said["licence"].lower().split())} if "licence" in said else {}),
         "library_name": "diffusers" if exported else "pytorch",
@@ -132,13 +141,12 @@ def card(model: Backbone, repo_id: str, steps: int, scale: float, exported: bool
     lines += [
         f"# {said.get('name', repo_id.split('/')[1])}",
         "",
-        f"A diffusion transformer (DiT, [2212.09748](https://arxiv.org/abs/2212.09748)) trained with "
-        f"{PROJECT}: {count / 1e6:,.2f} M parameters, {macs(config) / 1e9:,.3f} GMACs a forward pass, "
+        f"{NETWORKS[config.backbone]}, trained with {PROJECT}: {count / 1e6:,.2f} M parameters, {macs(config) / 1e9:,.3f} GMACs a forward pass, "
         + (f"{len(names)} classes." if names else "unconditional."),
         "",
         "![Samples, one row a class](samples.png)",
         "",
-        f"Drawn with {steps} DDIM steps, guidance scale {scale:g}, seeds 0 to {SHOWN_SEEDS - 1} in each row"
+        f"Drawn with {steps} {sampler} steps, guidance scale {scale:g}, seeds 0 to {SHOWN_SEEDS - 1} in each row"
         + (f": {', '.join(names[:SHOWN_CLASSES])}." if names else "."),
         "",
         "## Use",

@@ -28,7 +28,8 @@ from dit.published import PUBLISHED, Published, is_repo_id, published
 from dit.tensors import PICKLES, WeightsError, opened
 
 ZOO = Path(__file__).resolve().parent.parent / "assets" / "zoo"
-MODEL_NAME = re.compile(r"Di(T|ffiT)-[A-Z]+[/-]\d+.*")  # nobody's repository
+BACKBONES = ZOO / "backbones"
+MODEL_NAME = re.compile(r"(Di(T|ffiT)-[A-Z]+[/-]\d+|UNet-[A-Z]+).*")  # nobody's repository
 SHARE = 1 / 16  # of a file that may be in memory twice while it is converted
 PARTIAL = ".partial"  # ending of a file that is being written; what a kill leaves has it
 
@@ -122,8 +123,13 @@ def set_provenance(path: Path, provenance: dict[str, Any]) -> None:
 
 
 def zoo() -> dict[str, Path]:
-    """The bundled weights: name -> file. A file's name is its model's, with a dash for the slash."""
+    """The bundled weights of the ladder: name -> file. A file's name is its model's, a dash for the slash."""
     return {path.stem: path for path in sorted(ZOO.glob("*.safetensors"))}
+
+
+def bundled() -> dict[str, Path]:
+    """All bundled weights: the ladder's, and the backbones that were compared at equal compute."""
+    return zoo() | {path.stem: path for path in sorted(BACKBONES.glob("*.safetensors"))}
 
 
 def locate(source: Path | str, revision: str | None = None) -> Path:
@@ -135,7 +141,7 @@ def locate(source: Path | str, revision: str | None = None) -> Path:
         WeightsError: none of them; the message lists the names there are. Or it cannot be downloaded.
     """
     path = Path(source)
-    here = path if path.exists() else zoo().get(str(source).replace("/", "-"))
+    here = path if path.exists() else bundled().get(str(source).replace("/", "-"))
     name = None if here else published(str(source))
     if revision and (here or name):
         raise WeightsError(f"{source}: revision {revision!r} is for OWNER/NAME on the Hub; leave it out here")
@@ -143,7 +149,7 @@ def locate(source: Path | str, revision: str | None = None) -> Path:
         return here
     if name:
         return remote.fetch(PUBLISHED[name].repo_id, PUBLISHED[name].revision)
-    names = ", ".join([*zoo(), *PUBLISHED])
+    names = ", ".join([*bundled(), *PUBLISHED])
     is_file_name = path.suffix in (".safetensors", *PICKLES)
     if is_file_name or MODEL_NAME.fullmatch(str(source)) or not is_repo_id(str(source)):
         raise WeightsError(

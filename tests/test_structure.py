@@ -78,6 +78,7 @@ DIT = {
         "pictures",
         "pipeline",
         "published",
+        "samplers",
         "settings",
         "weights",
     },

@@ -114,15 +114,21 @@ class TrainConfig:
     def network(self) -> ModelConfig:
         """The config of the model to train. Raises ValueError where the preset cannot be so."""
         given = {"depth": self.depth} if self.depth else {}
-        return preset(
-            self.model,
-            input_size=self.image_size,
-            in_channels=3,
-            num_classes=len(CLASSES) if self.class_conditional else 0,
-            class_dropout_prob=self.class_dropout_prob,
-            prediction=self.prediction,
-            **given,
-        )
+        try:
+            return preset(
+                self.model,
+                input_size=self.image_size,
+                in_channels=3,
+                num_classes=len(CLASSES) if self.class_conditional else 0,
+                class_dropout_prob=self.class_dropout_prob,
+                prediction=self.prediction,
+                **given,
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"model {self.model} with image_size {self.image_size}, class_conditional "
+                f"{self.class_conditional}, depth {self.depth or 'of the preset'}: {error}"
+            ) from error
 
     def lr_at(self, step: int) -> float:
         """Learning rate of optimizer step 0, 1, ...: warm-up, plateau, linear decay."""

@@ -16,7 +16,7 @@ import dit
 from dit import hub as command
 from dit.published import AUTOENCODERS, PUBLISHED
 from dit.remote import cached, fetch
-from dit.weights import zoo
+from dit.weights import bundled
 from tests.dit.conftest import PINNED, one_line
 
 XL = PUBLISHED["DiT-XL/2-256"]
@@ -50,7 +50,7 @@ def test_list_names_all_there_is_and_asks_nobody(hub, diffusers_folder, hub_comm
     status, out, err = hub_command("list")
     assert status == 0 and hub.requests == []
     lines = {line.split()[0]: line for line in out.splitlines()}
-    assert list(lines) == [*zoo(), *PUBLISHED, *AUTOENCODERS] and len(out.splitlines()) == len(lines)
+    assert list(lines) == [*bundled(), *PUBLISHED, *AUTOENCODERS] and len(out.splitlines()) == len(lines)
     assert "bundled" in lines["DiT-N-4-solids"] and "2.62 MB" in lines["DiT-N-4-solids"]
     assert lines["DiT-XL/2-256"].endswith(f"published   3.33 GB, CC-BY-NC 4.0: {home}")
     assert lines["DiT-XL/2-512"].endswith("3.33 GB, CC-BY-NC 4.0: python -m dit.hub pull DiT-XL/2-512")

@@ -300,6 +300,6 @@ def test_an_empty_zoo_says_so(tmp_path, monkeypatch):
 
 
 def test_bundled_weights_can_be_described():
-    for name, file in weights.zoo().items():
+    for name, file in weights.bundled().items():
         config, provenance = describe(file)
         assert isinstance(config, ModelConfig) and provenance, name

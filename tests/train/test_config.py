@@ -43,7 +43,10 @@ from train.config import RECIPES, RESUMABLE, TrainConfig
         ({"depth": -1}, "depth is -1.*at least 0"),
         ({"model": "DiffiT-FFHQ-64", "image_size": 64}, "num_classes is 10.*no class labels.*use 0"),
         ({"model": "DiffiT-CIFAR-32", "prediction": "v"}, "prediction is 'v'.*EDM.*solids-edm.*epsilon"),
-        ({"model": "DiffiT-CIFAR-32", "timesteps": "logit-normal"}, "'logit-normal'.*EDM.*solids-edm.*uniform"),
+        (
+            {"model": "DiffiT-CIFAR-32", "timesteps": "logit-normal"},
+            "'logit-normal'.*EDM.*solids-edm.*uniform",
+        ),
         ({"model": "UNet-S", "image_size": 36}, "input_size 36 is not a multiple of 8"),
     ],
     ids=str,
