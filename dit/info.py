@@ -159,6 +159,7 @@ def notes() -> str:
         "Guided FIDs must not be compared with unguided ones, nor those of different data: all are of "
         "ImageNet, but for DiffiT-CIFAR-32 and DiffiT-FFHQ-64.",
         diffit_note(),
+        f"Papers: {', '.join(f'{name} arXiv:{number}' for name, number in papers.ARXIV.items())}.",
     )
     return "\n\n".join(textwrap.fill(text, width=100) for text in paragraphs)
 

@@ -8,8 +8,7 @@ from typing import Any
 from dit.config import ModelConfig
 from dit.presets import preset
 
-DIT = "DiT (2212.09748)"
-DIFFIT = "DiffiT (2312.02139)"
+ARXIV = {"DiT": "2212.09748", "DiffiT": "2312.02139", "SiT": "2401.08740"}  # as named in a result's source
 UNGUIDED = "250 DDPM steps"
 
 
@@ -47,7 +46,7 @@ def _table_4(size: str, gflops: float, parameters: float, fid: float) -> PaperRe
         fid=fid,
         training_steps=400_000,
         settings=UNGUIDED,
-        source=f"{DIT}, Table 4",
+        source="DiT, Table 4",
         preset=f"DiT-{size}",
     )
 
@@ -77,7 +76,7 @@ def _design(name: str, gflops: float, parameters: float, fid: float) -> PaperRes
         fid=fid,
         training_steps=400_000,
         settings=UNGUIDED,
-        source=f"{DIT}, Table 4",
+        source="DiT, Table 4",
         preset="DiT-XL/2" if name == "adaLN-Zero" else f"DiT-XL/2-{name.lower()}",
     )
 
@@ -102,7 +101,7 @@ def _xl_2(
         guided=guidance is not None,
         training_steps=training_steps,
         settings=f"{UNGUIDED}, guidance {guidance:g}" if guidance else UNGUIDED,
-        source=f"{DIT}, {table}",
+        source=f"DiT, {table}",
         preset="DiT-XL/2",
         overrides=AT_512 if resolution == 512 else (),
     )
@@ -130,7 +129,7 @@ GUIDED_OTHERS = (
         fid=1.73,
         guided=True,
         settings="guidance rises from 1 to 4.6 over the steps (power-cosine)",
-        source=f"{DIFFIT}, Table 9",
+        source="DiffiT, Table 9",
         preset="DiffiT-XL/2",
     ),
     PaperResult(
@@ -141,7 +140,7 @@ GUIDED_OTHERS = (
         fid=2.67,
         guided=True,
         settings="guidance 1.49",
-        source=f"{DIFFIT}, ImageNet-512",
+        source="DiffiT, ImageNet-512",
         preset="DiffiT-XL/2",
         overrides=AT_512,
     ),
@@ -154,7 +153,7 @@ GUIDED_OTHERS = (
         guided=True,
         training_steps=7_000_000,
         settings="250 SDE steps, guidance 1.5",
-        source=f"{DIFFIT}, Table 9; SiT (2401.08740)",
+        source="DiffiT, Table 9; SiT",
         preset="DiT-XL/2",  # trained otherwise, the same network
     ),
     PaperResult(
@@ -165,7 +164,7 @@ GUIDED_OTHERS = (
         fid=1.79,
         guided=True,
         settings="guidance rises over the steps (power-cosine)",
-        source=f"{DIFFIT}, Table 9",
+        source="DiffiT, Table 9",
     ),
 )
 IMAGE_DIFFIT = tuple(
@@ -177,7 +176,7 @@ IMAGE_DIFFIT = tuple(
         fid=fid,
         training_steps=200_000,
         settings=f"{steps} steps of EDM's Heun sampler, no labels",
-        source=f"{DIFFIT}, image space",
+        source="DiffiT, image space",
         preset=name,
     )
     for name, side, fid, steps in (("DiffiT-CIFAR-32", 32, 1.95, 18), ("DiffiT-FFHQ-64", 64, 2.22, 40))
@@ -186,7 +185,7 @@ IMAGE_DIFFIT = tuple(
 
 def _unet(name: str, resolution: int, gflops: float, fid: float | None, tables: str) -> PaperResult:
     return PaperResult(
-        name=name, resolution=resolution, gflops=gflops, parameters=None, fid=fid, source=f"{DIT}, {tables}"
+        name=name, resolution=resolution, gflops=gflops, parameters=None, fid=fid, source=f"DiT, {tables}"
     )
 
 
