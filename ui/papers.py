@@ -1,6 +1,7 @@
 """Published numbers: what the papers print beside what is counted here, as a chart and as a table."""
 
 import html
+from typing import Any
 
 import gradio as gr
 
@@ -8,8 +9,9 @@ from dit import papers
 from dit.counts import count
 from dit.info import gflops_text, steps_text
 from dit.papers import PaperResult
-from ui import chart
+from ui import chart, sortable
 from ui.chart import Axes, Family, Point
+from ui.sortable import Column, Value
 
 FAMILIES = {  # what is drawn alike -> its results
     Family(
@@ -75,19 +77,6 @@ FAMILIES |= {
         ),
     )
 }
-COLUMNS = {  # head -> kind, width in pixels
-    "Model": ("str", 150),
-    "Pixels": ("number", 70),
-    "Gflops, printed": ("number", 84),
-    "GMACs, ours": ("number", 84),
-    "Params M, printed": ("number", 94),
-    "Params M, ours": ("number", 94),
-    "FID-50K": ("number", 84),
-    "Guided": ("str", 76),
-    "Steps (K)": ("number", 84),
-    "Sampling": ("str", 240),
-    "Source": ("str", 150),
-}
 WORDS = {
     "Gflops": "the papers' word for 10⁹ multiply-accumulates of one forward pass of one picture",
     "GMACs": "10⁹ multiply-accumulates of one forward pass of one picture; 1 MAC = 2 FLOPs",
@@ -95,12 +84,26 @@ WORDS = {
     "guidance": "the prediction is pushed from what it is without the class towards what it is with it",
     "correlation": "Pearson's: 0 is no linear relation, -1 a falling straight line",
 }
+PARAMETERS = "millions of parameters that are trained; the fixed position table is none"
+COLUMNS = (
+    Column("Model", "as the paper writes it"),
+    Column("Pixels", "side of the pictures", 0),
+    Column("Gflops, printed", WORDS["Gflops"], 2),
+    Column("GMACs, ours", WORDS["GMACs"], 2),
+    Column("Params, printed", PARAMETERS, 0),
+    Column("Params, ours", PARAMETERS, 1),
+    Column("FID-50K", WORDS["FID-50K"], 2),
+    Column("Guided", f"whether with guidance: {WORDS['guidance']}"),
+    Column("Steps (K)", "thousands of training steps", 0),
+    Column("Sampling", "how the pictures were drawn whose FID is printed"),
+    Column("Source", "paper and table"),
+)
 CSS = (
     chart.CSS
+    + sortable.CSS
     + """
 .dl-papers abbr { text-decoration: underline dotted; cursor: help; }
 .dl-papers p { margin: 8px 2px; max-width: 100ch; }
-#papers-table { --font-mono: var(--font); max-width: 1216px; }
 .dl-papers a { margin: 0; padding: 0; }
 """
 )
@@ -199,26 +202,25 @@ def reading() -> str:
         f'<div class="dl-papers"><p>A click on a head sorts. {word("Gflops", "Gflops, printed")} and '
         f"{word('GMACs', 'GMACs, ours')} are one unit, and so comparable, but for DiffiT: its printed number "
         "leaves out a part of attention that the others' contain (<code>python -m dit.info</code> says it "
-        "in full). Params are millions of trained parameters, without the fixed position table; steps are "
-        "thousands of training steps. The FIDs of DiffiT-CIFAR-32 and DiffiT-FFHQ-64 are of other pictures "
-        f"than ImageNet's. Papers: {links}.</p></div>"
+        "in full). What a paper does not print, or is not built here, is empty. The FIDs of DiffiT-CIFAR-32 "
+        f"and DiffiT-FFHQ-64 are of other pictures than ImageNet's. Papers: {links}.</p></div>"
     )
 
 
-def rows() -> list[list[str | float | None]]:
+def rows() -> list[list[Value]]:
     """The table's rows; what is not printed, or not built here, is empty."""
     return [_row(result) for result in papers.RESULTS]
 
 
-def _row(result: PaperResult) -> list[str | float | None]:
+def _row(result: PaperResult) -> list[Value]:
     counted = count(result.config) if result.config else None
     return [
         result.name,
         result.resolution,
         result.gflops,
-        round(counted.macs / 1e9, 2) if counted else None,
+        counted.macs / 1e9 if counted else None,
         result.parameters,
-        round(counted.trainable / 1e6, 1) if counted else None,
+        counted.trainable / 1e6 if counted else None,
         result.fid,
         "yes" if result.guided else "no",
         result.training_steps // 1000 if result.training_steps else None,
@@ -232,19 +234,11 @@ def build(tab: gr.Tab) -> None:
     gr.Markdown("## Published numbers")
     gr.HTML(drawing(), js_on_load=chart.SCRIPT, elem_id="papers-chart")
     gr.HTML(seen())
-    table = gr.Dataframe(
-        headers=list(COLUMNS),
-        datatype=[kind for kind, _ in COLUMNS.values()],
-        type="array",
-        interactive=False,
-        show_search="search",
-        wrap=True,
-        column_widths=[f"{width}px" for _, width in COLUMNS.values()],
-        pinned_columns=1,
-        max_height=520,
-        elem_id="papers-table",
-        show_label=False,
-        label="Published numbers",
-    )
+    table, filled = gr.HTML(js_on_load=sortable.SCRIPT, elem_id="papers-table"), gr.State(False)
     gr.HTML(reading())
-    tab.select(rows, None, table, queue=False, show_progress="hidden", api_visibility="private")
+
+    def fill(done: bool) -> tuple[Any, bool]:
+        """Once a visitor: later, it is sorted as they left it."""
+        return gr.skip() if done else sortable.table_html(COLUMNS, rows()), True
+
+    tab.select(fill, filled, [table, filled], queue=False, show_progress="hidden", api_visibility="private")
