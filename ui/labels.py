@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 RADIUS = 6.5  # of a point's mark
-LETTER = 0.58  # width of a letter, in font sizes
+LETTER = 0.62  # width of a letter, in font sizes
 LINE = 1.1  # height of a line of text, in font sizes
 GAP = 8.0  # between two labels side by side
 CLEAR = 5.0  # between a label and the marks of others, once a line leads to its own

@@ -20,7 +20,7 @@ def table_html(columns: Sequence[Column], rows: Sequence[Sequence[Value]]) -> st
     """The table with its search box. Wants `CSS` and, on loading, `SCRIPT`. None: an empty cell."""
     heads = "".join(
         f'<th scope="col" aria-sort="none"{_kind(column)}><button type="button" '
-        f'title="{html.escape(column.tip, quote=True)}">{html.escape(column.head)}</button></th>'
+        f'title="{html.escape(column.tip, quote=True)}">{_head(column)}</button></th>'
         for column in columns
     )
     lines = "".join(
@@ -32,6 +32,11 @@ def table_html(columns: Sequence[Column], rows: Sequence[Sequence[Value]]) -> st
         f'<div class="dl-scroll" tabindex="0"><table><thead><tr>{heads}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div></div>"
     )
+
+
+def _head(column: Column) -> str:
+    """Broken at its comma, and only there."""
+    return html.escape(column.head).replace(", ", ", <br>")
 
 
 def _kind(column: Column) -> str:
@@ -71,7 +76,7 @@ CSS = """
 .dl-sortable th:first-child { z-index: 3; }
 .dl-sortable th button { display: block; width: 100%; margin: 0; padding: 8px 10px; border: 0;
   background: none; box-shadow: none; color: inherit; font: inherit; font-weight: 600; line-height: 1.3;
-  text-align: inherit; cursor: pointer; text-decoration: underline dotted;
+  text-align: inherit; white-space: nowrap; cursor: pointer; text-decoration: underline dotted;
   text-decoration-color: var(--body-text-color-subdued); text-underline-offset: 3px; }
 .dl-sortable th.dl-number button { text-align: right; }
 .dl-sortable th button:hover { color: var(--color-accent); }
@@ -79,7 +84,8 @@ CSS = """
 .dl-sortable th[aria-sort=ascending] button::after { content: " ▲"; }
 .dl-sortable th[aria-sort=descending] button::after { content: " ▼"; }
 @media (max-width: 760px) {
-  .dl-sortable th:first-child, .dl-sortable td:first-child { max-width: 132px; white-space: normal; }
+  .dl-sortable th:first-child, .dl-sortable td:first-child { min-width: 108px; max-width: 132px;
+    white-space: normal; }
 }
 """
 
