@@ -20,10 +20,46 @@ def macs(config: ModelConfig) -> int:
     return _isotropic(config)
 
 
+def attention_products(config: ModelConfig) -> int:
+    """Of `macs`, the part of attention's two products, of queries with keys and of attention with values.
+
+    Some published counts leave them out: profilers that look at modules do not see a product between
+    activations.
+    """
+    if config.backbone == "unet":  # each stage but the first on the way down and up, then the middle
+        heads = [(width, side**2, 2 * config.depth + 1) for width, side in config.stages[1:]]
+        width, side = config.stages[-1]
+        heads.append((width, side**2, 1))
+        return sum(times * _products(tokens, tokens, width) for width, tokens, times in heads)
+    if config.backbone == "diffit-image":
+        return sum(
+            config.depth
+            * (1 + (i < len(config.stages) - 1))
+            * _products(side**2, config.window_size**2, width)
+            for i, (width, side) in enumerate(config.stages)
+        )
+    T, D, memory = config.tokens, config.hidden_size, _memory(config)
+    length = T + memory if config.conditioning == "in-context" else T
+    block = _products(length, length, D)
+    if config.conditioning == "cross-attention":
+        block += _products(T, memory, D)
+    return config.depth * block
+
+
+def _memory(config: ModelConfig) -> int:
+    """Tokens of timestep and label."""
+    return 1 + (config.num_classes > 0)
+
+
+def _products(queries: int, keys: int, width: int) -> int:
+    """Queries with keys, then what comes of it with values; all heads."""
+    return 2 * queries * keys * width
+
+
 def _isotropic(config: ModelConfig) -> int:
     """DiT's four designs, and the latent DiffiT."""
     T, D, p = config.tokens, config.hidden_size, config.patch_size
-    memory = 1 + (config.num_classes > 0)  # tokens of timestep and label
+    memory = _memory(config)
     design = "diffit" if config.backbone == "diffit" else config.conditioning
     length = T + memory if design == "in-context" else T
     block = _attention(length, D) + _mlp(length, D, config.mlp_ratio)
@@ -31,7 +67,7 @@ def _isotropic(config: ModelConfig) -> int:
         "adaln-zero": 6 * D**2,
         "adaln": 4 * D**2,
         "in-context": 0,
-        "cross-attention": 2 * T * D**2 + 2 * memory * D**2 + 2 * T * memory * D,  # q, proj; k, v; attention
+        "cross-attention": 2 * T * D**2 + 2 * memory * D**2 + _products(T, memory, D),  # q, proj; k, v
         "diffit": 3 * D**2,  # what time adds to q, k and v
     }[design]
     final = T * D * p**2 * config.out_channels + (2 * D**2 if design in ("adaln-zero", "adaln") else 0)
@@ -41,7 +77,7 @@ def _isotropic(config: ModelConfig) -> int:
 
 def _attention(tokens: int, width: int, window: int | None = None) -> int:
     """q, k, v, the two products (of a token with all those of its window), and the output's linear layer."""
-    return 4 * tokens * width**2 + 2 * tokens * (window or tokens) * width
+    return 4 * tokens * width**2 + _products(tokens, window or tokens, width)
 
 
 def _mlp(tokens: int, width: int, ratio: float) -> int:

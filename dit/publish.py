@@ -141,13 +141,14 @@ def card(model: Backbone, repo_id: str, steps: int, scale: float, exported: bool
     lines += [
         f"# {said.get('name', repo_id.split('/')[1])}",
         "",
-        f"{NETWORKS[config.backbone]}, trained with {PROJECT}: {count / 1e6:,.2f} M parameters, {macs(config) / 1e9:,.3f} GMACs a forward pass, "
+        f"{NETWORKS[config.backbone]}, trained with {PROJECT}: {count / 1e6:,.2f} M parameters, "
+        f"{macs(config) / 1e9:,.3f} GMACs a forward pass, "
         + (f"{len(names)} classes." if names else "unconditional."),
         "",
         "![Samples, one row a class](samples.png)",
         "",
-        f"Drawn with {steps} {sampler} steps, guidance scale {scale:g}, seeds 0 to {SHOWN_SEEDS - 1} in each row"
-        + (f": {', '.join(names[:SHOWN_CLASSES])}." if names else "."),
+        f"Drawn with {steps} {sampler} steps, guidance scale {scale:g}, seeds 0 to {SHOWN_SEEDS - 1} in each "
+        "row" + (f": {', '.join(names[:SHOWN_CLASSES])}." if names else "."),
         "",
         "## Use",
         "",

@@ -31,6 +31,9 @@ DIT = {
     "diffit_image": {"backbone", "config", "diffit", "layers"},
     "unet": {"backbone", "config", "layers"},
     "models": {"backbone", "config", "diffit", "diffit_image", "dit", "unet"},
+    "memory": {"config", "models"},
+    "papers": {"config", "presets"},
+    "counts": {"config", "flops", "models"},
     "samplers": {"diffusion"},
     "edm": set(),
     "guidance": {"diffusion", "edm"},
@@ -85,6 +88,7 @@ DIT = {
     "speed": {"pipeline"},
     # commands
     "sample": {"classes", "command", "pictures", "pipeline", "settings", "weights"},
+    "info": {"command", "config", "counts", "memory", "papers", "presets", "published", "weights"},
     "hub": {"command", "export", "publish", "published", "remote", "tensors", "weights"},
 }
 

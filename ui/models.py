@@ -16,7 +16,7 @@ import gradio as gr
 
 from dit import remote
 from dit.published import size_of
-from ui import costs
+from ui import costs, papers
 from ui.explore import Refresh
 from ui.studio import Rung, Studio
 from ui.turns import Full, Turns
@@ -228,6 +228,7 @@ def build(studio: Studio, turns: Turns, tab: gr.Tab, refresh: Refresh) -> Downlo
             unload = gr.Button("Free memory", elem_id="unload")
     progress = gr.HTML(elem_id="progress")
     gr.Markdown(ABOUT)
+    papers.build(tab)
     downloads = Downloads()
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import api, costs, explore, models, pictures
+from ui import api, costs, explore, models, papers, pictures
 from ui.studio import Studio
 from ui.turns import Turns
 
@@ -16,7 +16,7 @@ steps, and see what each buys, and what each costs."""
 # What launch() takes. No upload is expected, so 1 MB is plenty; nothing outside Gradio's own cache is served.
 SERVING: dict[str, Any] = {
     "theme": gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"]),
-    "css": costs.CSS + pictures.CSS + models.CSS,
+    "css": costs.CSS + pictures.CSS + models.CSS + papers.CSS,
     "max_file_size": "1mb",
     "allowed_paths": [],
     "enable_monitoring": False,
