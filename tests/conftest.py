@@ -14,6 +14,7 @@ import dit
 from dit.backbone import Backbone
 from dit.config import ModelConfig
 from dit.dit import DiT
+from dit.presets import MODELS
 
 DATA = Path(__file__).parent / "data"
 
@@ -108,7 +109,9 @@ SERVED_CLASSES = ["sphere", "cube", "cylinder", "cone", "torus"]
 def random_weights(path: Path, preset: str) -> Path:
     """A small model whose output is not the zero of its initialisation, as a weights file."""
     torch.manual_seed(0)
-    model = dit.build(preset, input_size=32, in_channels=3, num_classes=len(SERVED_CLASSES), prediction="v")
+    prediction = "epsilon" if MODELS[preset].formulation == "edm" else "v"
+    sizes = {"input_size": 32, "in_channels": 3, "num_classes": len(SERVED_CLASSES)}
+    model = dit.build(preset, **sizes, prediction=prediction)
     for parameter in model.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.05)
@@ -128,11 +131,12 @@ def ladder_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory, ladder_files: list[Path]) -> Iterator[str]:
-    """Address of the app, offering the bundled models and the two random ones."""
+    """Address of the app, offering the bundled models, the two random ones, and an EDM model, "edm"."""
     from benchmarks.browser import serve  # needs playwright, which the other tests do without
 
-    log = tmp_path_factory.mktemp("app") / "app.log"
-    with serve(["--weights", *map(str, ladder_files)], log) as served:
+    folder = tmp_path_factory.mktemp("app")
+    edm = random_weights(folder / "edm.safetensors", "DiffiT-C-32")
+    with serve(["--weights", *map(str, ladder_files), str(edm)], folder / "app.log") as served:
         yield served.address
 
 

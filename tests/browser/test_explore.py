@@ -72,6 +72,22 @@ def test_each_slider_moves_the_price(page: Page) -> None:
     expect(page.locator("#price")).to_contain_text("expected for 9", timeout=10_000)
 
 
+def test_an_edm_model_brings_its_own_sampler(page: Page) -> None:
+    """And the next model its own again."""
+    names = page.locator("#ladder li").all_inner_texts()
+    sampler = page.locator("#sampler input")
+    expect(sampler).to_have_value("ddim")
+    set_slider(page, "model", names.index("edm"))
+    expect(sampler).to_have_value("heun", timeout=10_000)
+    set_slider(page, "steps", 3)
+    expect(page.locator("#price")).to_contain_text("3 steps of Heun's method, 5 looks", timeout=10_000)
+    page.click("#generate")
+    expect(page.locator("#status")).to_contain_text("Step 3 of 3 · noise level σ = 0.002", timeout=120_000)
+    expect(page.locator("#canvas figcaption").first).to_contain_text("sphere")
+    set_slider(page, "model", 0)
+    expect(sampler).to_have_value("ddim", timeout=10_000)
+
+
 def test_class_slider_and_list_go_together(page: Page) -> None:
     set_slider(page, "class", 3)
     chosen = page.locator("#class-name input")

@@ -178,3 +178,11 @@ def test_large_uploads_are_refused(address: str) -> None:
 def test_the_api_is_open_about_its_schema(address: str) -> None:
     info = json.load(urllib.request.urlopen(f"{address}/gradio_api/info", timeout=10))
     assert "/generate" in info["named_endpoints"]
+
+
+def test_an_edm_model_is_drawn_with_its_own_sampler(client: Client) -> None:
+    (image,), said = call(client, model="edm", sampler="auto", pictures=1, steps=3)
+    settings = read_settings(image)
+    assert settings["sampler"] == "heun" and settings["guidance_schedule"] == "constant"
+    with pytest.raises(AppError, match="sampler is 'ddim'.*edm; use heun"):
+        call(client, model="edm")
