@@ -57,6 +57,15 @@ PICTURES_PER_CLASS, STEPS, SAMPLER = 200, 20, "dpm-solver++"
 SCALES = (1.0, 1.5)  # of guidance; 1 is none, as in the DiT paper's comparison of designs
 
 
+def check_compute() -> None:
+    """Raises ValueError unless all backbones cost as much as the first, within the tolerance."""
+    costs = {name: dit.macs(config.network()) for name, config in RUNS.items()}
+    first = next(iter(costs.values()))
+    if unequal := {name: cost for name, cost in costs.items() if abs(cost / first - 1) > TOLERANCE}:
+        said = ", ".join(f"{name} differs by {cost / first - 1:+.1%}" for name, cost in unequal.items())
+        raise ValueError(f"compute must be equal within {TOLERANCE:.0%}, but {said}; change the sizes")
+
+
 @torch.inference_mode()
 def held_out_loss(model: dit.Backbone, pictures: int = REFERENCE_PICTURES) -> float:
     """Mean squared error of the network's output on held-out solids, at timesteps evenly from 0 to 999.
@@ -66,8 +75,8 @@ def held_out_loss(model: dit.Backbone, pictures: int = REFERENCE_PICTURES) -> fl
     rgb = solids_cache(2 * REFERENCE_PICTURES, model.config.input_size, HELD_OUT_SEED)[:pictures]
     generator, total = torch.Generator().manual_seed(0), 0.0
     for start in range(0, pictures, 100):
-        index = torch.arange(start, min(start + 100, pictures))
         x0 = from_pictures(rgb[start : start + 100])
+        index = torch.arange(start, start + len(x0))
         y = torch.from_numpy(solids.labels(index.numpy()))
         t = (index * 7919) % NUM_TIMESTEPS  # a prime: neighbours get far timesteps
         noise = torch.randn(x0.shape, generator=generator)
@@ -78,7 +87,7 @@ def held_out_loss(model: dit.Backbone, pictures: int = REFERENCE_PICTURES) -> fl
 def measure(name: str, run_dir: Path) -> dict[str, Any]:
     """Bundle a finished run, and measure the bundled weights; a row of the table.
 
-    name: of the backbone. The results without guidance go into the weights file too.
+    name: of the backbone. The guided results go into the weights file too: the page draws with guidance.
     """
     config = RUNS[name]
     path = bundle(run_dir, f"{config.model.replace('/', '-')}-solids", BACKBONES)
@@ -92,6 +101,7 @@ def measure(name: str, run_dir: Path) -> dict[str, Any]:
         "images_seen": model.provenance["images_seen"],
         "held_out_loss": held_out_loss(model),
         "run": sha256(run_dir / "weights.safetensors"),
+        "machine": machine(),
     }
     for scale in SCALES:
         wish = Evaluation(
@@ -145,7 +155,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         *lines,
         "",
         f"Trained on {rows[0]['images_seen']:,} pictures each; {PICTURES_PER_CLASS} pictures a class, "
-        f"{STEPS} {SAMPLER} steps; real pictures against real ones: Frechet {floor:.3f}; {machine()}; "
+        f"{STEPS} {SAMPLER} steps; real pictures against real ones: Frechet {floor:.3f}; "
+        f"{rows[0]['machine']}; "
         f"{command('benchmarks.backbones')}",
     ]
 
@@ -166,6 +177,7 @@ def main(
     """
     if unknown := set(only) - set(RUNS):
         raise ValueError(f"no backbone is called {sorted(unknown)}; there are {', '.join(RUNS)}")
+    check_compute()
     for name in only or RUNS:
         config = RUNS[name]
         print(f"{name}: {config.model}, {dit.macs(config.network()) / 1e6:.1f} MMACs", file=sys.stderr)
@@ -175,12 +187,12 @@ def main(
     out = ASSETS / "backbones.json"
     rows = json.loads(out.read_text())["rows"] if out.exists() else []
     known = {row["run"]: row for row in rows}
-    rows = []
-    for name in RUNS:
-        run = sha256(locate(run_dir / name / "weights.safetensors"))
-        rows.append(known.get(run) or measure(name, run_dir / name))
-        content = {"command": "python -m benchmarks.backbones", "machine": machine(), "rows": rows}
-        text = json.dumps(content, indent=1) + "\n"
+    runs = {name: sha256(locate(run_dir / name / "weights.safetensors")) for name in RUNS}
+    for name, run in runs.items():
+        if run not in known:
+            known[run] = measure(name, run_dir / name)
+        rows = [known[run] for run in runs.values() if run in known]
+        text = json.dumps({"command": "python -m benchmarks.backbones", "rows": rows}, indent=1) + "\n"
         atomic_write(out, lambda temporary, text=text: temporary.write_text(text))
     drawn = sheet(rows)
     atomic_write(ASSETS / "backbones.png", lambda temporary: drawn.save(temporary, format="png"))

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from dit.config import ModelConfig
+from dit.config import U_SHAPED, ModelConfig
 from dit.diffit import relative_position_index
 from dit.presets import MODELS
 from dit.tensors import TensorFile, WeightsError
@@ -90,13 +90,17 @@ def authors_config(file: TensorFile) -> ModelConfig:
 
 def _heads(file: TensorFile, width: int, depth: int) -> int:
     """The number of heads of the presets of this size. Raises WeightsError if that is not one number."""
-    sizes = {(config.hidden_size, config.depth): config.num_heads for config in MODELS.values()}
-    if (width, depth) not in sizes:
+    heads = {
+        config.num_heads
+        for config in MODELS.values()
+        if config.backbone not in U_SHAPED and (config.hidden_size, config.depth) == (width, depth)
+    }
+    if len(heads) != 1:
         raise WeightsError(
             f"{file.path}: expected the sizes of a preset, found hidden_size {width} and depth {depth}, and "
             "a state dict does not tell the number of heads; give the config: dit.load(path, config=...)"
         )
-    return sizes[width, depth]
+    return heads.pop()
 
 
 def index_buffers(file: TensorFile, config: ModelConfig) -> set[str]:
@@ -105,13 +109,14 @@ def index_buffers(file: TensorFile, config: ModelConfig) -> set[str]:
     Raises:
         WeightsError: one is not, so that its model would attend to other places than ours.
     """
+    if config.backbone != "diffit":
+        return set()
     names = {name for name in file.shapes if name.endswith(INDEX)}
-    if names and config.backbone == "diffit":
-        expected = relative_position_index(config.input_size // config.patch_size)
-        for name in sorted(names):
-            if not torch.equal(file.read([name])[name], expected):
-                raise WeightsError(
-                    f"{file.path}: expected the relative positions of a {expected.shape[0]}-token grid in "
-                    f"{name}, found others; this is another architecture"
-                )
+    expected = relative_position_index(config.input_size // config.patch_size)
+    for name in sorted(names):
+        if not torch.equal(file.read([name])[name], expected):
+            raise WeightsError(
+                f"{file.path}: expected the relative positions of a {expected.shape[0]}-token grid in "
+                f"{name}, found others; this is another architecture"
+            )
     return names

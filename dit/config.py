@@ -9,6 +9,8 @@ U_SHAPED = ("diffit-image", "unet")
 CONDITIONINGS = ("adaln-zero", "adaln", "cross-attention", "in-context")
 PREDICTIONS = ("epsilon", "v")
 FORMULATIONS = ("ddpm", "edm")
+FREQUENCIES = 128  # of the timestep's sinusoids
+TIME_FACTOR = 4  # width of image DiffiT's time embedding, in hidden_size: 512, best in the paper's ablation
 AUGMENTATIONS = 9  # numbers that say how EDM augmented a picture (train.augment)
 
 
@@ -50,7 +52,10 @@ class ModelConfig:
     block_embedders: bool = False  # every block embeds timestep and label by weights of its own
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channel_mult", tuple(self.channel_mult))  # JSON has lists
+        if isinstance(self.channel_mult, list):  # as JSON has it
+            object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
+        if not isinstance(self.channel_mult, tuple):
+            raise TypeError(f"channel_mult must be a tuple of whole numbers, not {self.channel_mult!r}")
         self._check_numbers()
         self._check_choices()
         if self.hidden_size % self.num_heads:
@@ -81,12 +86,21 @@ class ModelConfig:
                 raise TypeError(f"{name} must be a whole number, not {value!r}")
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
+        for name in ("class_dropout_prob", "dropout", "mlp_ratio", "mlp_norm_eps"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{name} must be a number, not {value!r}")
         for name in ("class_dropout_prob", "dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         for name in ("mlp_ratio", "mlp_norm_eps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive and finite")
+        if int(self.hidden_size * self.mlp_ratio) < 1:
+            raise ValueError(
+                f"mlp_ratio is {self.mlp_ratio}, which leaves an MLP of hidden_size {self.hidden_size} no "
+                f"width; it must be at least {1 / self.hidden_size:.3g}"
+            )
 
     def _check_choices(self) -> None:
         for name, allowed in (
@@ -94,9 +108,10 @@ class ModelConfig:
             ("conditioning", CONDITIONINGS),
             ("formulation", FORMULATIONS),
             ("prediction", PREDICTIONS),
+            ("learn_sigma", (False, True)),
+            ("block_embedders", (False, True)),
             ("augment_dim", (0, AUGMENTATIONS)),
             ("frequency_shift", (0, 1)),
-            ("block_embedders", (False, True)),
         ):
             if getattr(self, name) not in allowed:
                 choices = ", ".join(map(str, allowed))
@@ -169,24 +184,27 @@ class ModelConfig:
                 f"input_size {self.input_size} is not a multiple of {2**halvings}, as {halvings + 1} stages "
                 "that each halve the side need; change one of them"
             )
-        for width, side in self.stages:
-            if self.backbone == "unet":
-                continue
-            if width > 128 and width % 32:  # the most groups of a norm, each of at least 4 channels
-                raise ValueError(
-                    f"hidden_size {self.hidden_size} makes a stage {width} wide, no multiple of 32, as the "
-                    "group norm of a stage wider than 128 needs; choose another hidden_size or channel_mult"
-                )
-            if not 1 <= self.window_size <= side:
-                raise ValueError(
-                    f"window_size is {self.window_size}, but the stage of side {side} needs one from 1 to "
-                    f"{side}; choose a smaller window or fewer stages"
-                )
-            if side % self.window_size:
-                raise ValueError(
-                    f"a stage has side {side}, no multiple of window_size {self.window_size}; "
-                    "choose a window that divides all sides"
-                )
+        if self.backbone == "diffit-image":
+            for width, side in self.stages:
+                self._check_stage(width, side)
+
+    def _check_stage(self, width: int, side: int) -> None:
+        """Of the image-space DiffiT."""
+        if width > 128 and width % 32:  # the most groups of a norm, each of at least 4 channels
+            raise ValueError(
+                f"hidden_size {self.hidden_size} makes a stage {width} wide, no multiple of 32, as the "
+                "group norm of a stage wider than 128 needs; choose another hidden_size or channel_mult"
+            )
+        if not 1 <= self.window_size <= side:
+            raise ValueError(
+                f"window_size is {self.window_size}, but the stage of side {side} needs one from 1 to "
+                f"{side}; choose a smaller window or fewer stages"
+            )
+        if side % self.window_size:
+            raise ValueError(
+                f"a stage has side {side}, no multiple of window_size {self.window_size}; "
+                "choose a window that divides all sides"
+            )
 
     @property
     def stages(self) -> tuple[tuple[int, int], ...]:

@@ -27,6 +27,9 @@ def relative_position_index(window: int, device: torch.device | None = None) -> 
 class TMSA(nn.Module):
     """Time-dependent multi-head self-attention over a square window (DiffiT, Eq. 3 to 6).
 
+    In evaluation the bias stays one mask for all pictures. In training it wants a gradient, for which torch
+    has only kernels that keep the scores of every picture: (N, heads, T, T) a block.
+
     c enters as it is, without the activation that adaLN has in front; both projections have a bias: the
     authors' code, where the paper's equations have none.
     """

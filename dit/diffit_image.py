@@ -12,11 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit.backbone import Backbone, init_linears
-from dit.config import ModelConfig
+from dit.config import TIME_FACTOR, ModelConfig
 from dit.diffit import DiffiTBlock, init_bias_tables
 from dit.layers import LabelEmbedder, TimestepEmbedder
-
-TIME_FACTOR = 4  # width of the time embedding, in hidden_size: 512, the best of the paper's ablation
 
 
 def group_norm(width: int) -> nn.GroupNorm:

@@ -1,8 +1,7 @@
 """What a forward pass costs, in multiply-accumulates (MACs): the unit that the paper prints as "Gflops"."""
 
-from dit.config import ModelConfig
+from dit.config import FREQUENCIES, TIME_FACTOR, ModelConfig
 
-FREQUENCIES = 256  # features of a timestep
 KERNEL = 9  # places of a 3x3 convolution
 
 
@@ -71,7 +70,7 @@ def _isotropic(config: ModelConfig) -> int:
         "diffit": 3 * D**2,  # what time adds to q, k and v
     }[design]
     final = T * D * p**2 * config.out_channels + (2 * D**2 if design in ("adaln-zero", "adaln") else 0)
-    timestep = (FREQUENCIES * D + D**2) * (config.depth if config.block_embedders else 1)
+    timestep = (2 * FREQUENCIES * D + D**2) * (config.depth if config.block_embedders else 1)
     return T * config.in_channels * p**2 * D + config.depth * block + final + timestep
 
 
@@ -91,8 +90,8 @@ def _conv(of: int, to: int, side: int) -> int:
 
 def _image_diffit(config: ModelConfig) -> int:
     """Without the embedding of augmentations, which drawing leaves out."""
-    time, stages, area = 4 * config.hidden_size, config.stages, config.window_size**2
-    total = FREQUENCIES * time + time**2
+    time, stages, area = TIME_FACTOR * config.hidden_size, config.stages, config.window_size**2
+    total = 2 * FREQUENCIES * time + time**2
     total += _conv(config.in_channels, stages[0][0], config.input_size)
     total += _conv(stages[0][0], config.out_channels, config.input_size)
     for i, (width, side) in enumerate(stages):

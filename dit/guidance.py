@@ -80,7 +80,8 @@ class Guided:
             raise ValueError(f"guidance interval is {interval}; give lowest and highest {kind}")
         if edm and schedule is not constant:
             raise ValueError(
-                "this guidance schedule is one of timesteps, and an EDM model has sigmas; use constant"
+                f"guidance schedule is {schedule.__name__}, one of timesteps, and an EDM model has sigmas; "
+                "use constant"
             )
         self.model, self.y, self.scale = model, y, float(scale)
         self.denoised = functools.partial(denoised, model) if edm else None

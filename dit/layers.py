@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dit.config import ModelConfig
+from dit.config import FREQUENCIES, ModelConfig
 
 LAYER_NORM_EPS = 1e-6
 
@@ -82,9 +82,6 @@ class PatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) -> (N, T, D)."""
         return self.proj(x).flatten(2).transpose(1, 2).contiguous()  # later layers are slow on strides
-
-
-FREQUENCIES = 128  # of the timestep's sinusoids
 
 
 def sinusoids(t: Tensor, shift: int = 0) -> Tensor:

@@ -51,9 +51,9 @@ def open_stored(path: Path, config: ModelConfig | None = None) -> Stored:
     provenance: dict[str, Any] = {}
     if file.metadata.get("format") == FORMAT:
         found, provenance = parse_header(path, file.metadata)
-        config = _same_kind(path, config, found)
+        config = _agreeing(path, config, found)
     elif isinstance(file.extras.get("config"), dict):  # our checkpoints
-        config = _same_kind(path, config, _config_of(path, file.extras["config"]))
+        config = _agreeing(path, config, _config_of(path, file.extras["config"]))
     elif "optimizer" in file.extras and config is None:
         raise WeightsError(
             f"{path}: expected a checkpoint with its config inside, found one from before they had any; "
@@ -64,14 +64,21 @@ def open_stored(path: Path, config: ModelConfig | None = None) -> Stored:
     return Stored(file, config, provenance, copies=index_buffers(file, config))
 
 
-def _same_kind(path: Path, given: ModelConfig | None, found: ModelConfig) -> ModelConfig:
-    """The config to use. Raises WeightsError where the one given is of another backbone than the file's."""
+def _agreeing(path: Path, given: ModelConfig | None, found: ModelConfig) -> ModelConfig:
+    """The file's own config. Raises WeightsError where another is given."""
     if given and kind_of(given) != kind_of(found):
         raise WeightsError(
             f"{path}: expected weights of a {kind_of(given)}, as the config given, found those of a "
             f"{kind_of(found)}; leave the config out: the file has its own"
         )
-    return given or found
+    if given and given != found:
+        own = found.to_dict()
+        differ = [f"{k} {v!r}, in the file {own[k]!r}" for k, v in given.to_dict().items() if v != own[k]]
+        raise WeightsError(
+            f"{path}: expected the config given, found another: {'; '.join(differ)}; leave the config out: "
+            "the file has its own"
+        )
+    return found
 
 
 def _with_autoencoder(found: Stored, folder: Path) -> Stored:

@@ -1,6 +1,8 @@
 """What activations take: a pass is run on tensors without contents, and the living storages are added up."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dit.config import ModelConfig
+from dit.config import U_SHAPED, ModelConfig
 from dit.models import network
 
 
@@ -63,8 +65,11 @@ def kept_for_backward(model: nn.Module, *inputs: Tensor | None) -> int:
     return kept
 
 
+@lru_cache(maxsize=256)
 def sampling_bytes(config: ModelConfig) -> int:
     """`forward_peak` of one picture: eager float32 on a CPU, nothing really computed."""
+    if config.backbone not in U_SHAPED:  # whose blocks are alike, and leave nothing behind
+        config = replace(config, depth=min(config.depth, 2))
     return _pretended(forward_peak, config)
 
 
@@ -82,9 +87,8 @@ def _tally(model: nn.Module, inputs: tuple[Tensor | None, ...]) -> Tally:
 
 
 def _pretended(measure: Callable[..., int], config: ModelConfig) -> int:
-    with (
-        FakeTensorMode()
-    ):  # not the meta device: the network chooses its kernels by device, and so does torch
+    # Not the meta device: the network chooses its kernels by device, and so does torch.
+    with FakeTensorMode():
         picture = torch.empty(1, config.in_channels, config.input_size, config.input_size)
         label = torch.zeros(1, dtype=torch.long) if config.num_classes else None
         return measure(network(config), picture, torch.empty(1), label)

@@ -183,9 +183,17 @@ IMAGE_DIFFIT = tuple(
 )
 
 
-def _unet(name: str, resolution: int, gflops: float, fid: float | None, tables: str) -> PaperResult:
+def _unet(
+    name: str, resolution: int, gflops: float, fid: float | None, tables: str, parts: str = ""
+) -> PaperResult:
     return PaperResult(
-        name=name, resolution=resolution, gflops=gflops, parameters=None, fid=fid, source=f"DiT, {tables}"
+        name=name,
+        resolution=resolution,
+        gflops=gflops,
+        parameters=None,
+        fid=fid,
+        settings=parts,
+        source=f"DiT, {tables}",
     )
 
 
@@ -193,8 +201,8 @@ UNETS = (  # ADM-U: its base and its upsampler together
     _unet("ADM", 128, 307, None, "Table 6"),
     _unet("ADM", 256, 1120, 10.94, "Tables 2 and 6"),
     _unet("ADM", 512, 1983, 23.24, "Tables 3 and 6"),
-    _unet("ADM-U", 256, 742, 7.49, "Tables 2 and 6"),
-    _unet("ADM-U", 512, 2813, 9.96, "Tables 3 and 6"),
+    _unet("ADM-U", 256, 742, 7.49, "Tables 2 and 6", "base 110, upsampler 632 Gflops"),
+    _unet("ADM-U", 512, 2813, 9.96, "Tables 3 and 6", "base 307, upsampler 2506 Gflops"),
     _unet("LDM-4", 256, 104, 10.56, "Tables 2 and 6"),
     _unet("LDM-8", 256, 57, 15.51, "Tables 2 and 6"),
 )

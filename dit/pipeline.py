@@ -29,7 +29,6 @@ class Frame:
     x_t: np.ndarray  # (N, H, W, 3) uint8: the sample after this step, still noisy before the last one
     macs: int  # multiply-accumulates that the transformer has spent so far, whole batch
     seconds: float  # spent in sampling so far, whole batch; time the caller took between frames is left out
-
     level: str = ""  # t in words: t = 999, or σ = 80
     finished: int = 0  # how many of the pictures are the result, and not a preview of it
 
@@ -65,13 +64,16 @@ def passes(model: Backbone, settings: SampleSettings) -> int:
 
 
 def usual_guidance(model: Backbone) -> float:
-    """The guidance scale that a model was evaluated at, else the authors' 4 for latents and 2 for pixels.
+    """The guidance scale that a model was evaluated at; of latents else their authors', of pixels 2.
 
-    1 for a model that cannot be guided.
+    DiT's sample.py has 4; DiffiT's authors 4.4 for 256 pixels and 1.49 for 512. 1 for a model that cannot be
+    guided.
     """
-    if not model.config.has_null_class:
+    config = model.config
+    if not config.has_null_class:
         return 1.0
-    unknown = 4.0 if model.config.is_latent else 2.0
+    diffit = 4.4 if config.input_size <= 32 else 1.49
+    unknown = (diffit if config.backbone == "diffit" else 4.0) if config.is_latent else 2.0
     return float(model.provenance.get("results", {}).get("guidance_scale", unknown))
 
 

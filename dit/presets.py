@@ -88,7 +88,7 @@ MODELS |= {
 }
 MODELS |= {
     "UNet-C": _unet(16, 1, (1, 2, 3, 4)),  # as much compute as DiT-C/4
-    "UNet-S": _unet(128, 2, (1, 2, 2, 2)),  # DDPM's for CIFAR-10; as much as DiT-S/2
+    "UNet-S": _unet(128, 2, (1, 2, 2, 2)),  # DDPM's widths for CIFAR-10; as much as DiT-S/2
     "UNet-B": _unet(224, 2, (1, 2, 3, 4)),  # diffusers' default; about as much as DiT-B/2
 }
 UNLABELLED = {"DiffiT-FFHQ-64": "FFHQ has no class labels"}

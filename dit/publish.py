@@ -117,7 +117,7 @@ def grid(pipeline: Pipeline, steps: int, scale: float) -> bytes:
         seeds=list(range(SHOWN_SEEDS)) * rows,
         steps=steps,
         guidance_scale=scale,
-    )
+    ).resolved(config)
     pictures = pipeline.generate(settings).x0
     sheet = contact_sheet(
         pictures.reshape(rows, SHOWN_SEEDS, *pictures.shape[1:]), scale=max(1, 64 // pictures.shape[1])
@@ -199,17 +199,23 @@ def _cell(value: Any) -> str:
 
 
 def _results(results: dict[str, Any]) -> list[str]:
-    if "accuracy" not in results:
-        return ["Not evaluated."]
-    accuracy = results["accuracy"]
-    lines = [
-        f"Accuracy {accuracy['overall']:.1%}: the share of {results.get('pictures_per_class', '?')} "
-        f"pictures a class that a small classifier recognises as the class asked for; {results['steps']} "
-        f"{results['sampler']} steps, guidance scale {results['guidance_scale']:g}, "
-        f"first seed {results.get('seed', '?')}.",
-        "",
-        f"| {' | '.join(accuracy['per_class'])} |",
-        "|---" * len(accuracy["per_class"]) + "|",
-        f"| {' | '.join(f'{share:.1%}' for share in accuracy['per_class'].values())} |",
-    ]
-    return lines
+    lines, distance = [], results.get("frechet")
+    if accuracy := results.get("accuracy"):
+        lines += [
+            f"Accuracy {accuracy['overall']:.1%}: the share of {results.get('pictures_per_class', '?')} "
+            f"pictures a class that a small classifier recognises as the class asked for; {results['steps']} "
+            f"{results['sampler']} steps, guidance scale {results['guidance_scale']:g}, "
+            f"first seed {results.get('seed', '?')}.",
+            "",
+            f"| {' | '.join(accuracy['per_class'])} |",
+            "|---" * len(accuracy["per_class"]) + "|",
+            f"| {' | '.join(f'{share:.1%}' for share in accuracy['per_class'].values())} |",
+            "",
+        ]
+    if distance:
+        lines.append(
+            f"Frechet distance {distance['distance']:.3f} to {distance['reference_pictures']:,} held-out "
+            f"real pictures in a small classifier's features; {results['steps']} {results['sampler']} steps, "
+            f"guidance scale {results['guidance_scale']:g}; other real ones come to {distance['real']:.3f}."
+        )
+    return lines or ["Not evaluated."]

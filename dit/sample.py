@@ -34,7 +34,7 @@ class Sample:
     classes: str | None = None
     """numbers or names with commas between: 207,360 or goldfish,otter; default: the DiT authors' eight"""
     steps: int = 50
-    """network calls, 1 to 1000"""
+    """of the sampler, 1 to 1000; each is one network call, of heun two"""
     guidance: float | None = None
     """guidance scale; default: what the model was evaluated at, else 4 for latents, 2 for pixels"""
     seed: int = 0

@@ -1,5 +1,6 @@
 """What decides a batch of pictures besides the weights, and what it makes of a model's formulation."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,6 +58,13 @@ class SampleSettings:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        if self.guidance_interval is not None:
+            low, high = self.guidance_interval
+            if not (math.isfinite(low) and math.isfinite(high) and 0 <= low <= high):
+                raise ValueError(
+                    f"guidance_interval is {self.guidance_interval}; give lowest and highest noise level, "
+                    "finite and ascending"
+                )
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta is {self.eta}; it must be from 0 (deterministic) to 1 (as noisy as DDPM)")
         if self.eta and self.sampler not in ("auto", "ddim"):

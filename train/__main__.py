@@ -1,4 +1,4 @@
-"""`python -m train RECIPE`: start a run, or continue it."""
+"""`python -m train RECIPE` or `python -m train --model NAME`: start a run, or continue it."""
 
 import difflib
 import sys
@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from dit.command import exit_status
-from train.config import RECIPES, TrainConfig
+from train.config import RECIPES, TrainConfig, recipe_for
 from train.hardware import select
 from train.loop import train
 
@@ -26,7 +26,9 @@ class Run:
 
 
 def parse(arguments: list[str]) -> Run:
-    """RECIPE --key value ... as a run; exits with a message on an unknown key.
+    """[RECIPE] --key value ... as a run; exits with a message on an unknown key.
+
+    Without a recipe, --model decides: the one of its formulation, with settings that it needs.
 
     Raises:
         ValueError: unknown recipe, or a value out of range.
@@ -39,7 +41,21 @@ def parse(arguments: list[str]) -> Run:
         near = difflib.get_close_matches(arguments[0], RECIPES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(RECIPES)}"
         raise ValueError(f"no recipe is called {arguments[0]!r}; {hint}")
+    if (model := _value_of("--model", arguments)) and arguments[0].startswith("-"):
+        name = model.replace("/", "-")
+        runs[name] = (f"{model} on solids", Run(config=recipe_for(model), run_dir=Path("runs") / name))
+        arguments = [name, *arguments]
     return tyro.extras.overridable_config_cli(runs, prog="python -m train", args=arguments)
+
+
+def _value_of(flag: str, arguments: list[str]) -> str | None:
+    """What is given for a flag, as `--flag value` or `--flag=value`; None if it is not given."""
+    for word, following in zip(arguments, [*arguments[1:], None], strict=False):
+        if word == flag:
+            return following
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return None
 
 
 def main(arguments: list[str]) -> int:

@@ -22,7 +22,7 @@ class Warps:
     mirrored: Tensor  # (N,) 0 or 1: left to right
     upturned: Tensor  # (N,) 0 or 1: upside down
     scaled: Tensor  # (N,) log2 of the size, in units of SCALE
-    turned: Tensor  # (N,) radians, clockwise
+    turned: Tensor  # (N,) radians, counter-clockwise
     stretched: Tensor  # (N,) log2 of the longer side, in units of STRETCH; the other side shrinks as much
     along: Tensor  # (N,) direction of the stretch, radians
     moved: Tensor  # (N, 2) to the right and down, in units of SHIFT
@@ -64,10 +64,13 @@ class Warps:
         )
 
     def matrices(self) -> Tensor:
-        """What is not a mirroring, as a map of places: (N, 3, 3) in units of half a side, rows downwards."""
+        """What is not a mirroring, as a map of places: (N, 3, 3) in units of half a side, rows downwards.
+
+        In EDM's order: sized, turned, stretched along a direction of the picture's frame, then moved.
+        """
         size, length = torch.exp2(SCALE * self.scaled), torch.exp2(STRETCH * self.stretched)
         stretch = _turning(self.along) @ _scaling(length, 1 / length) @ _turning(-self.along)
-        return _moving(2 * SHIFT * self.moved) @ _turning(self.turned) @ stretch @ _scaling(size, size)
+        return _moving(2 * SHIFT * self.moved) @ stretch @ _turning(-self.turned) @ _scaling(size, size)
 
     def apply(self, x: Tensor) -> Tensor:
         """The pictures x (N, C, H, W), warped; those with nothing to do stay as they are, bit for bit."""
@@ -83,7 +86,8 @@ class Warps:
 def augment(x: Tensor, probability: float) -> tuple[Tensor, Tensor]:
     """Pictures x (N, C, H, W) warped at random, and the labels (N, 9) that say how, on the device of x."""
     warps = Warps.draw(len(x), probability)
-    return warps.apply(x), warps.labels().to(x.device)
+    with torch.autocast(x.device.type, enabled=False):  # half precision would warp otherwise than labelled
+        return warps.apply(x), warps.labels().to(x.device)
 
 
 def _where(flags: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from dit.config import ModelConfig
-from dit.presets import MODELS, no_such_model, preset
+from dit.presets import MODELS, UNLABELLED, no_such_model, preset
 from train.solids import CLASSES, MAX_SIDE, MIN_SIDE
 
 
@@ -180,3 +180,21 @@ RECIPES: dict[str, TrainConfig] = {
         checkpoint_every=20,
     ),
 }
+
+
+def recipe_for(model: str) -> TrainConfig:
+    """A recipe for a preset of `dit.MODELS`: that of its formulation, with settings that it needs.
+
+    Raises:
+        ValueError: no such preset.
+    """
+    if model not in MODELS:
+        raise ValueError(no_such_model(model))
+    if MODELS[model].formulation != "edm":
+        return replace(RECIPES["solids"], model=model)
+    return replace(
+        RECIPES["solids-edm"],
+        model=model,
+        image_size=MODELS[model].input_size,
+        class_conditional=model not in UNLABELLED,
+    )

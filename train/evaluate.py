@@ -23,6 +23,7 @@ from dit.pictures import contact_sheet
 from dit.pipeline import Pipeline
 from dit.settings import SampleSettings
 from dit.weights import atomic_write, describe, locate, set_provenance
+from train import solids
 from train.classifier import DEFAULT, HELD_OUT_SEED, Classifier, accuracy
 from train.classifier import load as load_classifier
 from train.data import solids_cache
@@ -42,7 +43,7 @@ class Evaluation:
     pictures_per_class: int = 100
     """pictures drawn of each class"""
     steps: int = 50
-    """network calls a picture"""
+    """of the sampler; each is one network call, of heun two"""
     guidance_scale: float = 2.0
     """classifier-free guidance; 1 is none"""
     sampler: str = "auto"
@@ -80,7 +81,7 @@ def draw(pipeline: Pipeline, evaluation: Evaluation) -> tuple[np.ndarray, np.nda
     Raises:
         ValueError: settings that the sampler or the model cannot serve.
     """
-    classes = pipeline.model.config.num_classes
+    classes = len(solids.CLASSES)  # an unconditional model draws as many pictures, whatever they show
     total = classes * evaluation.pictures_per_class
     pictures = []
     with tqdm(total=total * evaluation.steps, desc="drawing", unit="step") as bar:  # one picture, one step
@@ -115,6 +116,9 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
     wish = SampleSettings(classes=[0], seeds=[0], sampler=evaluation.sampler, eta=evaluation.eta)
     evaluation = replace(evaluation, sampler=wish.resolved(model.config).sampler)
     pictures, labels = draw(Pipeline(model, select(evaluation.device).device), evaluation)
+    told = {}
+    if model.config.num_classes:  # else nothing was asked for that could be recognised
+        told["accuracy"] = accuracy(judge.classify(pictures), labels, judge.config.classes)
     results = {
         "weights": path.name,
         "sha256": digest,
@@ -124,7 +128,7 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
         "eta": evaluation.eta,
         "seed": evaluation.seed,
         "pictures_per_class": evaluation.pictures_per_class,
-        "accuracy": accuracy(judge.classify(pictures), labels, judge.config.classes),
+        **told,
         "frechet": frechet(judge, pictures),
         "classifier": {
             "file": evaluation.classifier.name,
@@ -154,14 +158,14 @@ def frechet(judge: Classifier, pictures: np.ndarray) -> dict[str, Any]:
     }
 
 
-def check(model: dit.DiT, judge: Classifier) -> None:
+def check(model: dit.Backbone, judge: Classifier) -> None:
     """Raises ValueError unless the classifier, itself measured, knows the model's classes and size."""
     known = list(judge.config.classes)
-    named = model.provenance.get("classes")
-    if named != known or model.config.num_classes != len(known):
+    named, classes = model.provenance.get("classes"), model.config.num_classes
+    if classes and (named != known or classes != len(known)):
         raise ValueError(
-            f"the model has {model.config.num_classes} classes, named {named} in its provenance, but the "
-            f"classifier knows {known}; evaluate a class-conditional model trained on those"
+            f"the model has {classes} classes, named {named} in its provenance, but the "
+            f"classifier knows {known}; evaluate a model trained on those, or an unconditional one"
         )
     size = (model.config.in_channels, model.config.input_size)
     if size != (3, judge.config.side):
@@ -178,11 +182,11 @@ def check(model: dit.DiT, judge: Classifier) -> None:
 
 def table(results: dict[str, Any]) -> str:
     """The results for a terminal: what the classifier recognises, of generated and of real pictures."""
-    found, real = results["accuracy"], results["classifier"]["held_out"]
-    lines = [f"{'class':<12}{'generated':>10}{'real':>10}"]
-    for name, share in found["per_class"].items():
-        lines.append(f"{name:<12}{share:>10.1%}{real['per_class'][name]:>10.1%}")
-    lines.append(f"{'all':<12}{found['overall']:>10.1%}{real['overall']:>10.1%}")
+    lines, real = [f"{'class':<12}{'generated':>10}{'real':>10}"], results["classifier"]["held_out"]
+    if found := results.get("accuracy"):
+        for name, share in found["per_class"].items():
+            lines.append(f"{name:<12}{share:>10.1%}{real['per_class'][name]:>10.1%}")
+        lines.append(f"{'all':<12}{found['overall']:>10.1%}{real['overall']:>10.1%}")
     if "frechet" in results:  # not in those from before it was measured
         distances = results["frechet"]
         lines.append(f"{'Frechet':<12}{distances['distance']:>10.3f}{distances['real']:>10.3f}")
@@ -236,8 +240,7 @@ def _report(arguments: list[str]) -> None:
         text = json.dumps(results, indent=1) + "\n"
         atomic_write(evaluation.out, lambda temporary: temporary.write_text(text))
     if evaluation.grid:
-        classes = len(results["accuracy"]["per_class"])
-        sheet = grid(pictures, classes, evaluation.grid_columns, evaluation.grid_scale)
+        sheet = grid(pictures, len(solids.CLASSES), evaluation.grid_columns, evaluation.grid_scale)
         atomic_write(evaluation.grid, lambda temporary: sheet.save(temporary, format="png"))
 
 

@@ -113,17 +113,18 @@ class Recorder:
         }
 
     def sample(self) -> None:
-        """A grid of the average's pictures: one row a class, the same seeds every time."""
+        """A grid of the average's pictures: one row a class, if it knows any; the same seeds every time."""
         pipeline = Pipeline(self.state.ema.model, self.hardware.device)
-        columns, classes = GRID_COLUMNS, len(self.data.classes)
+        config = pipeline.model.config
+        columns, rows = GRID_COLUMNS, config.num_classes or 1
         settings = SampleSettings(
-            classes=[y for y in range(classes) for _ in range(columns)],
-            seeds=list(range(columns)) * classes,
+            classes=[y for y in range(rows) for _ in range(columns)],
+            seeds=list(range(columns)) * rows,
             steps=GRID_STEPS,
-            guidance_scale=GRID_GUIDANCE if pipeline.model.config.has_null_class else 1.0,
+            guidance_scale=GRID_GUIDANCE if config.has_null_class else 1.0,
         )
         pictures = pipeline.generate(settings).x0
-        image = contact_sheet(pictures.reshape(classes, columns, *pictures.shape[1:]), scale=2)
+        image = contact_sheet(pictures.reshape(rows, columns, *pictures.shape[1:]), scale=2)
         path = self.run_dir / "samples" / f"step_{self.state.step:08d}.png"
         atomic_write(path, lambda temporary: image.save(temporary, format="png"))
 

@@ -44,7 +44,7 @@ def build_controls(studio: Studio) -> tuple[Controls, gr.Dropdown, gr.Checkbox, 
     with gr.Row():
         label = gr.Slider(
             0, max(len(names) - 1, 1), 0, step=1, label="Class", info="What to draw", elem_id="class",
-            min_width=140,
+            min_width=140, interactive=bool(names),
         )  # fmt: skip
         name = gr.Dropdown(
             names, value=names[0] if names else None, label="Class by name", info="Type to search",
@@ -52,11 +52,12 @@ def build_controls(studio: Studio) -> tuple[Controls, gr.Dropdown, gr.Checkbox, 
         )  # fmt: skip
     steps = gr.Slider(
         1, PAGE_STEPS, 50, step=1, label="Steps", elem_id="steps",
-        info="How many times the network looks at the picture",
+        info="From noise to picture; Heun's sampler looks twice a step, the others once",
     )  # fmt: skip
     guidance = gr.Slider(
         1, 8, first.guidance_scale, step=0.1, label="Guidance scale", elem_id="guidance",
-        info="How strongly the class pulls; above 1, each step costs two passes",
+        info="How strongly the class pulls; above 1, each look costs two passes",
+        interactive=first.config.has_null_class,
     )  # fmt: skip
     with gr.Row():
         pictures = gr.Slider(1, MAX_PICTURES, 4, step=1, label="Pictures", elem_id="pictures", min_width=140)
@@ -74,6 +75,20 @@ def with_random_seed(values: Sequence[Any]) -> list[Any]:
     return [*values[:position], random.randrange(RANDOM_SEEDS), *values[position + 1 :]]
 
 
+def fitted(studio: Studio, values: Sequence[Any]) -> list[Any]:
+    """The controls' values, in their order, with guidance and sampler that the chosen model can have.
+
+    For what is shown while the page still follows a change of model.
+    """
+    model, label, steps, guidance, seed, pictures, sampler = values
+    if model not in range(len(studio.rungs)):
+        return list(values)
+    config = studio.rungs[int(model)].config
+    own = OF_FORMULATION[config.formulation]
+    sampler = sampler if sampler in own else own[0]
+    return [model, label, steps, guidance if config.has_null_class else 1, seed, pictures, sampler]
+
+
 def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dict) -> None:
     """Keep both lists of classes in step with each other, and they and the samplers with the model."""
 
@@ -81,16 +96,16 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
         rungs = studio.rungs
         return rungs[int(position)].classes if position in range(len(rungs)) else ()
 
-    def samplers_of(position: float | None) -> Sequence[str]:
-        rungs = studio.rungs
-        rung = rungs[int(position)] if position in range(len(rungs)) else rungs[0]
-        return OF_FORMULATION[rung.config.formulation]
-
-    def on_model(position: float | None, label: float | None, sampler: str) -> tuple[dict, dict, dict]:
-        names, own = names_of(position), samplers_of(position)
+    def on_model(*values: Any) -> tuple[dict, ...]:
+        names = names_of(values[0])
+        if values[0] not in range(len(studio.rungs)):
+            return (gr.skip(),) * 4
+        config = studio.rungs[int(values[0])].config
+        _, label, _, guidance, _, _, sampler = fitted(studio, values)
         chosen = min(int(label or 0), max(len(names) - 1, 0))
         return (
-            gr.update(choices=list(own), value=sampler if sampler in own else own[0]),
+            gr.update(value=guidance, interactive=config.has_null_class),
+            gr.update(choices=list(OF_FORMULATION[config.formulation]), value=sampler),
             gr.update(maximum=max(len(names) - 1, 1), value=chosen, interactive=bool(names)),
             gr.update(choices=list(names), value=names[chosen] if names else None),
         )
@@ -104,10 +119,7 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
         return names.index(chosen) if chosen in names else gr.skip()
 
     controls.model.input(
-        on_model,
-        [controls.model, controls.label, controls.sampler],
-        [controls.sampler, controls.label, name],
-        **quick,
+        on_model, controls.inputs(), [controls.guidance, controls.sampler, controls.label, name], **quick
     )
     controls.label.input(on_label, [controls.model, controls.label], name, **quick)
     name.input(on_name, [controls.model, name], controls.label, **quick)

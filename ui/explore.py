@@ -11,7 +11,7 @@ import gradio as gr
 
 from dit.pipeline import Frame
 from ui import costs
-from ui.controls import build_controls, wire_model, with_random_seed
+from ui.controls import build_controls, fitted, wire_model, with_random_seed
 from ui.jobs import check, draw
 from ui.pictures import empty_html, figure_html
 from ui.request import Request, parse
@@ -120,7 +120,7 @@ def build(studio: Studio, turns: Turns) -> Refresh:
 
     def show_price(*values: Any) -> tuple[str, str]:
         try:
-            request = parse(studio.rungs, *values)
+            request = parse(studio.rungs, *fitted(studio, values))
         except (TypeError, ValueError) as error:
             return costs.complaint_html(str(error)), costs.ladder_html(studio, None)
         return costs.price_html(request), costs.ladder_html(studio, request.rung)

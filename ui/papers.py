@@ -1,18 +1,23 @@
 """Published numbers: what the papers print beside what is counted here, as a chart and as a table."""
 
 import html
+import json
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from dit import papers
-from dit.counts import count
-from dit.info import gflops_text, steps_text
+from dit.config import ModelConfig
+from dit.info import diffit_note, gflops_text, steps_text
 from dit.papers import PaperResult
+from dit.presets import MODELS
 from ui import chart, sortable
 from ui.chart import Axes, Family, Point
 from ui.sortable import Column, Value
 
+# Written by `python -m benchmarks.counts`.
+COUNTS = Path(__file__).resolve().parent.parent / "assets" / "counts.json"
 FAMILIES = {  # what is drawn alike -> its results
     Family(
         f"p{patch}",
@@ -92,6 +97,9 @@ COLUMNS = (
     Column("GMACs, ours", WORDS["GMACs"], 2),
     Column("Params, printed", PARAMETERS, 0),
     Column("Params, ours", PARAMETERS, 1),
+    Column("Tokens", "patches of one picture, or latent; of a U-shape the places of its first stage", 0),
+    Column("Weights, MB", "memory of the weights in float32", 0),
+    Column("Activations, MB", "memory that drawing one picture takes besides, at its peak, in float32", 1),
     Column("FID-50K", WORDS["FID-50K"], 2),
     Column("Guided", f"whether with guidance: {WORDS['guidance']}"),
     Column("Steps (K)", "thousands of training steps", 0),
@@ -200,27 +208,53 @@ def reading() -> str:
     )
     return (
         f'<div class="dl-papers"><p>A click on a head sorts. {word("Gflops", "Gflops, printed")} and '
-        f"{word('GMACs', 'GMACs, ours')} are one unit, and so comparable, but for DiffiT: its printed number "
-        "leaves out a part of attention that the others' contain (<code>python -m dit.info</code> says it "
-        "in full). What a paper does not print, or is not built here, is empty. The FIDs of DiffiT-CIFAR-32 "
-        f"and DiffiT-FFHQ-64 are of other pictures than ImageNet's. Papers: {links}.</p></div>"
+        f"{word('GMACs', 'GMACs, ours')} are one unit, and so comparable, but for DiffiT. What a paper "
+        "does not print, or is not built here, is empty. The FIDs of DiffiT-CIFAR-32 and DiffiT-FFHQ-64 are "
+        f"of other pictures than ImageNet's. Papers: {links}.</p><p>{html.escape(diffit_note())}</p></div>"
     )
+
+
+def key(config: ModelConfig) -> str:
+    """A model's name in assets/counts.json: its preset's, and its side."""
+    fields, side = config.to_dict(), {"input_size": config.input_size}
+    name = next(name for name, known in MODELS.items() if known.to_dict() | side == fields)
+    return f"{name} at {config.input_size}"
 
 
 def rows() -> list[list[Value]]:
     """The table's rows; what is not printed, or not built here, is empty."""
-    return [_row(result) for result in papers.RESULTS]
+    counts = json.loads(COUNTS.read_text())
+    unets = {name: config for name, config in MODELS.items() if config.backbone == "unet"}
+    own = []
+    for name, config in unets.items():
+        gmacs, *others = _counted(config, counts)
+        own.append([name, None, None, gmacs, None, *others, None, "", None, "", "not in the papers"])
+    return [_row(result, counts) for result in papers.RESULTS] + own
 
 
-def _row(result: PaperResult) -> list[Value]:
-    counted = count(result.config) if result.config else None
+def _counted(config: ModelConfig | None, counts: dict[str, dict[str, int]]) -> list[Value]:
+    """GMACs, parameters (M), tokens, and both memories (MB), counted by us."""
+    if config is None:
+        return [None] * 5
+    counted = counts[key(config)]
+    return [
+        counted["macs"] / 1e9,
+        counted["trainable"] / 1e6,
+        config.tokens,
+        counted["weight_bytes"] / 1e6,
+        counted["sampling_bytes"] / 1e6,
+    ]
+
+
+def _row(result: PaperResult, counts: dict[str, dict[str, int]]) -> list[Value]:
+    gmacs, *others = _counted(result.config, counts)
     return [
         result.name,
         result.resolution,
         result.gflops,
-        counted.macs / 1e9 if counted else None,
+        gmacs,
         result.parameters,
-        counted.trainable / 1e6 if counted else None,
+        *others,
         result.fid,
         "yes" if result.guided else "no",
         result.training_steps // 1000 if result.training_steps else None,
@@ -230,7 +264,7 @@ def _row(result: PaperResult) -> list[Value]:
 
 
 def build(tab: gr.Tab) -> None:
-    """Lay out the section. Its table is filled when the tab is opened: counting takes the start a second."""
+    """Lay out the section. Its table is filled when the tab is opened: few visitors open it."""
     gr.Markdown("## Published numbers")
     gr.HTML(drawing(), js_on_load=chart.SCRIPT, elem_id="papers-chart")
     gr.HTML(seen())

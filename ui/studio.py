@@ -240,7 +240,7 @@ def open_studio(
             f"autoencoder is {autoencoder!r}; choose {', '.join(AUTOENCODERS)}, a folder, or OWNER/NAME"
         )
     rungs: list[Rung] = []
-    for source in [*weights.zoo().values(), *extra]:
+    for source in [*weights.bundled().values(), *extra]:
         path = weights.locate(source)  # once: a branch on the Hub may move while the page is up
         if published(str(source)) and not Path(source).exists():
             continue  # now it is here, and on the ladder below
@@ -259,7 +259,8 @@ def open_studio(
         rung.autoencoder, rung.tiling = autoencoder, tiling
     studio = Studio(rungs, torch.device(device), limit)
     for rung in [rung for rung in rungs if rung.macs_per_pass < TIMED and not rung.latent]:
-        rung.speed = measure_speed(studio.pipeline(rung))
+        if Path(rung.source).parent != weights.BACKBONES:  # those cost alike: their speed is estimated
+            rung.speed = measure_speed(studio.pipeline(rung))
     rates = [rung.macs_per_pass / rung.speed.per_picture for rung in rungs if rung.speed.per_picture]
     for rung in [rung for rung in rungs if not rung.speed.per_picture]:
         rung.speed = Speed(0.0, rung.macs_per_pass / max(rates, default=GUESSED_RATE))

@@ -74,7 +74,7 @@ def test_the_table_shows_the_rows_that_hold_what_is_typed(page: Page) -> None:
     box.fill("xl/2 cross")
     assert column(page, "Model") == ["DiT-XL/2, cross-attention"]
     box.fill("")
-    assert len(column(page, "Model")) == 36
+    assert len(column(page, "Model")) == 39
 
 
 def test_hovering_shows_the_nearest_point_and_a_click_pins_it(page: Page) -> None:

@@ -84,7 +84,10 @@ WHOLE = math.log2(1.25) / 0.2  # a quarter larger
         ({"mirrored": 1.0}, {0: 1}, (15.5, 11.5, 2, 2)),
         ({"upturned": 1.0, "moved": [0.0, 1.0]}, {1: 1, 8: 1}, (19.5, 19.5, 2, 2)),
         ({"scaled": WHOLE}, {2: WHOLE}, (15.5, 20.5, 2.5, 2.5)),  # about the middle of the picture
-        ({"turned": math.pi / 2}, {3: -1, 4: 1}, (19.5, 15.5, 2, 2)),  # clockwise: from right to bottom
+        ({"turned": math.pi / 2}, {3: -1, 4: 1}, (11.5, 15.5, 2, 2)),  # counter-clockwise: from right to top
+        # Turned first, then stretched across: not the other way round.
+        ({"turned": math.pi / 2, "stretched": WHOLE}, {3: -1, 4: 1, 5: WHOLE}, (12.3, 15.5, 1.6, 2.5)),
+        ({"scaled": WHOLE, "moved": [-1.0, 0.0]}, {2: WHOLE, 7: -1}, (15.5, 16.5, 2.5, 2.5)),
         ({"stretched": WHOLE}, {5: WHOLE}, (15.5, 20.5, 1.6, 2.5)),
         ({"stretched": WHOLE, "along": math.pi / 2}, {6: WHOLE}, (15.5, 18.7, 2.5, 1.6)),
         ({"moved": [-1.0, 0.5]}, {7: -1, 8: 0.5}, (17.5, 15.5, 2, 2)),
@@ -112,3 +115,13 @@ def test_the_draws_do_not_depend_on_the_picture():
     first = augment(pictures(20), 0.5)[1]
     torch.manual_seed(3)
     assert torch.equal(augment(torch.zeros(20, 1, 8, 8), 0.5)[1], first)
+
+
+def test_half_precision_does_not_warp_otherwise():
+    torch.manual_seed(4)
+    x = pictures(30)
+    expected, labels = augment(x, 0.9)
+    torch.manual_seed(4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        warped, same = augment(x, 0.9)
+    assert torch.equal(warped, expected) and torch.equal(labels, same)

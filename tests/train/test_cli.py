@@ -54,8 +54,8 @@ def test_an_unknown_key_names_the_nearest(capsys):
     [
         (["--lr=-1"], "lr is -1.0; it must be a positive number"),
         (["--total-steps=0"], "total_steps is 0"),
-        (["--image-size=30"], "image_size 30 is not a multiple of 8, the patch of DiT-N/8"),
-        (["--model=DiT-Q/1"], "model is 'DiT-Q/1'; choose one of DiT-XL/2"),
+        (["--image-size=30"], "input_size 30 is not a multiple of patch_size 8"),
+        (["--model=DiT-Q/1"], "no model is called 'DiT-Q/1'"),
         (["--device=nonsense"], "device 'nonsense' cannot be used here"),
     ],
     ids=str,

@@ -190,11 +190,9 @@ def test_a_model_of_other_classes_is_refused(weights, tmp_path, capsys):
     check(model, judge)
     for classes in (None, ["cat"], list(reversed(solids.CLASSES))):
         model.provenance = {"classes": classes}
-        with pytest.raises(ValueError, match="the model has 10 classes.*class-conditional"):
+        with pytest.raises(ValueError, match="the model has 10 classes.*evaluate a model trained on those"):
             check(model, judge)
-    unconditional = tiny(num_classes=0)
-    with pytest.raises(ValueError, match="the model has 0 classes.*class-conditional"):
-        check(unconditional, judge)
+    check(tiny(num_classes=0), judge)  # nothing is asked of it
     for other in (tiny(input_size=64), tiny(in_channels=1)):
         with pytest.raises(ValueError, match="channels of side.*evaluate a model of that size"):
             check(other, judge)
@@ -202,7 +200,20 @@ def test_a_model_of_other_classes_is_refused(weights, tmp_path, capsys):
     save(weights, model, model.provenance)
     out = tmp_path / "results.json"
     assert main([str(weights), *QUICK, "--out", str(out)]) == 1
-    assert "class-conditional" in capsys.readouterr().err and not out.exists()
+    assert "named ['cat']" in capsys.readouterr().err and not out.exists()
+
+
+def test_an_unconditional_model_has_a_distance_and_no_accuracy(tmp_path, capsys):
+    model, path = tiny(num_classes=0), tmp_path / "free.safetensors"
+    save(path, model, {"classes": []})
+    out, sheet = tmp_path / "results.json", tmp_path / "grid.png"
+    options = ["--guidance-scale", "1", "--out", str(out), "--grid", str(sheet), "--record"]
+    assert main([str(path), *QUICK, *options]) == 0
+    results = json.loads(out.read_text())
+    assert "accuracy" not in results and results["frechet"]["distance"] > 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[0] == "Frechet"
+    assert describe(path)[1]["results"]["frechet"] == results["frechet"]
+    assert Image.open(sheet).size[1] > 10 * 32  # ten rows, as of other models
 
 
 def test_an_unmeasured_classifier_is_refused(tmp_path):

@@ -1,15 +1,22 @@
 """The table of published results."""
 
+import json
 import re
+from dataclasses import replace
 
+import pytest
+
+from benchmarks.counts import counted
 from dit import papers as records
+from dit.memory import _pretended, forward_peak, sampling_bytes
+from dit.presets import MODELS
 from ui import papers
 from ui.sortable import Column, table_html
 
 
 def test_the_tables_numbers_are_numbers():
     rows = papers.rows()
-    assert len(rows) == len(records.RESULTS)
+    assert len(rows) == len(records.RESULTS) + 3  # and the U-Nets here
     for row in rows:
         for value, column in zip(row, papers.COLUMNS, strict=True):
             number = value is None or isinstance(value, int | float)
@@ -22,6 +29,9 @@ def test_the_tables_numbers_are_numbers():
             6.055673856,
             33,
             32.865056,
+            256,
+            131.853440,
+            4.336132,
             68.4,
             "no",
             400,
@@ -30,7 +40,7 @@ def test_the_tables_numbers_are_numbers():
         ),
     ]
     diffit = next(row for row in rows if row[0] == "DiffiT")
-    assert diffit[:5] == ["DiffiT", 256, 114, 118.507290624, 561] and diffit[6:8] == [1.73, "yes"]
+    assert diffit[:5] == ["DiffiT", 256, 114, 118.507290624, 561] and diffit[9:11] == [1.73, "yes"]
     adm = next(row for row in rows if row[0] == "ADM")
     assert adm[3] is None and adm[5] is None  # not built here
 
@@ -49,6 +59,19 @@ def test_cells_show_rounded_numbers_and_sort_by_whole_ones():
 
 def test_every_head_has_a_tooltip_and_text_stays_text():
     shown = table_html(papers.COLUMNS, papers.rows())
-    assert len(re.findall(r'<th scope="col"[^>]*><button type="button" title="[^"]+">', shown)) == 11
+    assert len(re.findall(r'<th scope="col"[^>]*><button type="button" title="[^"]+">', shown)) == 14
     escaped = table_html([Column("<b>", '"><i>')], [["<script>"]])
     assert not re.search(r"<(b|i|script)>", escaped)
+
+
+@pytest.mark.parametrize("name", ["DiT-S/8", "DiT-XL/2-cross-attention", "DiffiT-CIFAR-32", "UNet-C"])
+def test_the_stored_counts_are_those_of_the_code(name):
+    """If not: python -m benchmarks.counts."""
+    stored = json.loads(papers.COUNTS.read_text())
+    assert stored[papers.key(MODELS[name])] == counted(MODELS[name])
+
+
+def test_activations_do_not_depend_on_depth():
+    for name in ("DiT-N/8", "DiT-N/8-adaln", "DiT-N/8-cross-attention", "DiT-N/8-in-context", "DiffiT-N/8"):
+        config = MODELS[name]
+        assert _pretended(forward_peak, replace(config, depth=5)) == sampling_bytes(config)
