@@ -3,16 +3,10 @@
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from ui.papers import COLUMNS
+
 pytestmark = pytest.mark.browser
-HEADS = [
-    "Model",
-    "Pixels",
-    "Gflops, printed",
-    "GMACs, ours",
-    "Params M, printed",
-    "Params M, ours",
-    "FID-50K",
-]
+HEADS = [column.head for column in COLUMNS]
 
 
 def open_models(page: Page) -> None:

@@ -1,6 +1,7 @@
 """Files of DiffiT's authors, bare state dicts of all designs, and weights given to the wrong network."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -121,3 +122,27 @@ def test_diffusers_has_no_place_for_them(name):
     fields = {} if name == "DiffiT-C-32" else {"in_channels": 4}
     with pytest.raises(WeightsError, match=f"it is a {KINDS[name]}, and diffusers' DiT is dit, adaln-zero"):
         check_exportable(preset(name, **fields))
+
+
+def test_a_config_that_is_not_the_files_is_refused(tmp_path):
+    """An EDM model's weights fit a DDPM model of the same sizes, and would draw garbage."""
+    model, path = dit.build("UNet-C", formulation="edm", learn_sigma=False), tmp_path / "m.safetensors"
+    save(path, model)
+    assert dit.load(path, config=model.config).config == model.config
+    with pytest.raises(WeightsError, match="formulation 'ddpm', in the file 'edm'; leave the config out"):
+        dit.load(path, config=replace(model.config, formulation="ddpm"))
+
+
+def test_a_dit_with_an_index_buffer_is_not_loaded(tmp_path):
+    model = dit.build("DiT-N/8")
+    extra = {"blocks.0.attn.relative_position_index": torch.zeros(16, 16, dtype=torch.long)}
+    save_file(model.state_dict() | extra, tmp_path / "bare.safetensors")
+    with pytest.raises(WeightsError, match="unexpected blocks.0.attn.relative_position_index"):
+        dit.load(tmp_path / "bare.safetensors")
+
+
+def test_sizes_of_a_u_shape_tell_no_heads(tmp_path):
+    """(128, 4) is DiT-N's, and DiffiT-CIFAR-32's too: heads are those of the isotropic presets."""
+    model = dit.build("DiT-N/8")
+    save_file(model.state_dict(), tmp_path / "bare.safetensors")
+    assert dit.load(tmp_path / "bare.safetensors").config.num_heads == 2

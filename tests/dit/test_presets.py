@@ -88,7 +88,7 @@ def test_diffit_on_pixels_is_the_papers(name, stages, window, dropout):
 
 def test_ffhq_has_no_labels():
     with pytest.raises(
-        ValueError, match="num_classes is 10, but FFHQ has no class labels.*use 0, or DiffiT-CI"
+        ValueError, match="num_classes is 10, but FFHQ has no class labels.*use 0 .*or DiffiT-CI"
     ):
         preset("DiffiT-FFHQ-64", num_classes=10)
     assert preset("DiffiT-CIFAR-32", num_classes=10).num_classes == 10

@@ -195,7 +195,7 @@ def test_the_card_shows_name_licence_samples_results_and_use(latents):
     text = card_of(latents, LATENTS)
     assert read_card(text)["license"] == "mit"
     assert "# DiT-Tiny-fish\n" in text and "](samples.png)" in text
-    assert "2 DDIM steps, guidance scale 1.5, seeds 0 to 5 in each row: tench, great white shark, " in text
+    assert "2 ddim steps, guidance scale 1.5, seeds 0 to 5 in each row: tench, great white shark, " in text
     assert (
         "Accuracy 89.8%: the share of 100 pictures a class that a small classifier recognises as the class "
         "asked for; 50 ddim steps, guidance scale 1.5, first seed 7." in text
@@ -268,6 +268,8 @@ def test_text_of_the_provenance_does_not_break_the_card(random_model, tmp_path):
         ({"num_classes": 3, "class_dropout_prob": 0.0}, "3 classes."),
         ({"num_classes": 1000}, "1000 classes."),
         ({"in_channels": 1}, "10 classes."),
+        ({"backbone": "diffit"}, "A diffusion vision transformer (DiffiT, "),
+        ({"formulation": "edm", "learn_sigma": False}, "Drawn with 2 heun steps"),
     ],
     ids=str,
 )
@@ -279,6 +281,15 @@ def test_every_kind_of_model_has_a_card_and_samples(fields, said, random_model, 
     with Image.open(tmp_path / "out" / "samples.png") as image:
         rows = min(10, fields.get("num_classes", 10)) or 1
         assert image.size == (6 * 65 - 1, rows * 65 - 1) and np.array(image).std() > 5
+
+
+def test_a_distance_stands_on_the_card_with_what_it_was_measured_with(random_model, tmp_path):
+    """Of an unconditional model too, which has no accuracy."""
+    frechet = {"distance": 1.25, "real": 0.02, "reference_pictures": 5000, "reference_seed": 1}
+    results = {"steps": 20, "sampler": "heun", "guidance_scale": 1.0, "frechet": frechet}
+    text = card_without_a_hub(tmp_path, random_model(num_classes=0), {"results": results})
+    assert "Frechet distance 1.250 to 5,000 held-out real pictures" in text and "Accuracy" not in text
+    assert "20 heun steps, guidance scale 1; other real ones come to 0.020." in text
 
 
 def test_latents_that_diffusers_has_no_place_for_go_without_its_folder(random_model, tmp_path, vae):

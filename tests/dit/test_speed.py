@@ -15,7 +15,7 @@ def test_measured_speed_is_positive(pipeline):
     speed = measure_speed(pipeline, batches=(1, 64), repeats=2)
     assert speed.per_picture > 0 and speed.overhead >= 0
     assert (
-        speed.seconds(passes=10, pictures=64, steps=10) > speed.seconds(passes=10, pictures=1, steps=10) > 0
+        speed.seconds(passes=10, pictures=64, calls=10) > speed.seconds(passes=10, pictures=1, calls=10) > 0
     )
 
 
@@ -26,7 +26,7 @@ def test_speed_is_measured_without_labels_too(random_model):
 def test_expected_seconds():
     """Overhead for each network call, and the time of each picture for each of its passes."""
     speed = Speed(overhead=0.5, per_picture=0.01)
-    assert speed.seconds(passes=100, pictures=4, steps=50) == pytest.approx(50 * 0.5 + 100 * 4 * 0.01)
+    assert speed.seconds(passes=100, pictures=4, calls=50) == pytest.approx(50 * 0.5 + 100 * 4 * 0.01)
 
 
 def test_the_fit_of_speed_recovers_a_linear_cost(pipeline, monkeypatch):

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from dit.presets import MODELS
 from train.__main__ import main, parse
-from train.config import RECIPES, TrainConfig
+from train.config import RECIPES, TrainConfig, recipe_for
 
 TINY = ["--model=DiT-N/8", "--image-size=16", "--num-pictures=64", "--batch-size=8", "--device=cpu"]
 TINY += ["--total-steps=3", "--sample-every=1000"]
@@ -114,3 +115,28 @@ def test_help_lists_the_recipes(capsys):
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert all(name in text for name in RECIPES)
+
+
+def test_without_a_recipe_the_model_decides(tmp_path, capsys):
+    """The one of its formulation, at the size and with the labels that the model has."""
+    run_of = parse(["--model", "DiffiT-S/2", "--lr=0.5"])
+    assert run_of.config == dataclasses.replace(RECIPES["solids"], model="DiffiT-S/2", lr=0.5)
+    assert run_of.run_dir.parts == ("runs", "DiffiT-S-2")
+    faces = parse(["--model=DiffiT-FFHQ-64"]).config
+    assert (faces.image_size, faces.class_conditional, faces.augment) == (64, False, 0.12)
+    assert parse(["solids", "--model=UNet-C"]).run_dir.parts == ("runs", "solids")
+    status, out, _ = run(capsys, f"--run-dir={tmp_path}", *TINY)
+    assert status == 0 and out == f"{tmp_path / 'weights.safetensors'}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--model"], ["--lr=0.1"]], ids=str)
+def test_neither_recipe_nor_model_shows_the_usage(arguments, capsys):
+    status, out, err = run(capsys, *arguments)
+    assert status == 2 and "solids" in out + err
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_preset_has_a_recipe_of_its_own(name):
+    """Its network can be made; what the paper's models are told is what they are trained with."""
+    config = recipe_for(name)
+    assert config.model == name and config.network().backbone == MODELS[name].backbone

@@ -37,6 +37,12 @@ MODELS = (
 )
 
 
+@pytest.fixture(autouse=True)
+def small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.record.GRID_COLUMNS", 1)
+    monkeypatch.setattr("train.record.GRID_STEPS", 2)
+
+
 def perturbed(name: str, **fields: object) -> dit.Backbone:
     torch.manual_seed(0)
     model = dit.build(name, input_size=16, in_channels=3, num_classes=10, class_dropout_prob=0.0, **fields)

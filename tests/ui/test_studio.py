@@ -9,6 +9,7 @@ import dit
 from dit import remote
 from dit.published import PUBLISHED
 from dit.speed import Speed
+from ui.controls import fitted
 from ui.costs import ladder_html, price_html
 from ui.models import table_html, terms_of
 from ui.request import parse
@@ -170,3 +171,29 @@ def test_the_expected_seconds_count_every_call(edm_studio: Studio) -> None:
     rung = named(edm_studio, "edm")
     rung.speed = Speed(overhead=1.0, per_picture=0.0)
     assert rung.seconds(settings(rung, steps=10)) == 19
+
+
+def test_the_compared_backbones_are_on_offer(no_hub: None, ladder_files: list[Path], monkeypatch) -> None:
+    """Without being read and timed one by one at the start."""
+    monkeypatch.setattr("dit.weights.BACKBONES", ladder_files[0].parent)
+    studio = open_studio()
+    small, big = named(studio, "small"), named(studio, "big")
+    assert small.pipeline is None and big.pipeline is None and studio.missing(big) is None
+    assert big.speed.per_picture > small.speed.per_picture > 0
+
+
+def test_an_unconditional_model_is_fitted_with_what_it_can_have(no_hub: None, tmp_path: Path) -> None:
+    """While the page follows a change of model, its old guidance and sampler are no complaint."""
+    model = dit.build("DiffiT-C-32", input_size=16, num_classes=0)
+    dit.weights.save(tmp_path / "free.safetensors", model, {"name": "free", "classes": []})
+    studio = open_studio([tmp_path / "free.safetensors"])
+    position = studio.rungs.index(named(studio, "free"))
+    values = [position, 3, 10, 2.5, 0, 4, "ddim"]
+    assert fitted(studio, values) == [position, 3, 10, 1, 0, 4, "heun"]
+    assert parse(studio.rungs, *fitted(studio, values)).settings.guidance_scale == 1
+    with pytest.raises(ValueError, match="no null class"):
+        parse(studio.rungs, "free", 0, 3, 2.5, 0, 1, "auto")
+    assert parse(studio.rungs, "free", 0, 3, None, 0, 1, "auto").settings.guidance_scale == 1  # its usual
+    other = studio.rungs.index(named(studio, "DiT-T-4-solids"))
+    assert fitted(studio, [other, *values[1:]]) == [other, *values[1:]]
+    assert fitted(studio, [None, *values[1:]]) == [None, *values[1:]]
