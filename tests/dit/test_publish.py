@@ -269,7 +269,7 @@ def test_text_of_the_provenance_does_not_break_the_card(random_model, tmp_path):
         ({"num_classes": 1000}, "1000 classes."),
         ({"in_channels": 1}, "10 classes."),
         ({"backbone": "diffit"}, "A diffusion vision transformer (DiffiT, "),
-        ({"formulation": "edm", "learn_sigma": False}, "Drawn with 2 heun steps"),
+        ({"formulation": "edm", "learn_sigma": False}, " heun steps, guidance scale 2"),
     ],
     ids=str,
 )
