@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dit.backbone import Backbone, init_linears
-from dit.blocks import DESIGNS
+from dit.blocks import DESIGNS, AdaLNZeroBlock, FinalLayer
 from dit.config import ModelConfig
 from dit.layers import Embedders, PatchEmbed, sincos_position_table
 
@@ -77,9 +77,8 @@ class DiT(Backbone):
                     nn.init.normal_(module.y_embedder.embedding_table.weight, std=0.02)
         side = self.config.input_size // self.config.patch_size
         self.pos_embed.copy_(sincos_position_table(self.config.hidden_size, side)[None])
-        gated = self.blocks if self.config.conditioning == "adaln-zero" else ()
-        for layer in (*gated, self.final_layer):
-            if hasattr(layer, "adaLN_modulation"):
+        for layer in self.modules():
+            if isinstance(layer, AdaLNZeroBlock | FinalLayer):
                 nn.init.zeros_(layer.adaLN_modulation[1].weight)
                 nn.init.zeros_(layer.adaLN_modulation[1].bias)
         nn.init.zeros_(self.final_layer.linear.weight)

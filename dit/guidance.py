@@ -84,7 +84,7 @@ class Guided:
                 "use constant"
             )
         self.model, self.y, self.scale = model, y, float(scale)
-        self.denoised = functools.partial(denoised, model) if edm else None
+        self.edm, self.predict = edm, functools.partial(denoised, model) if edm else model
         self.channels = config.in_channels if channels is None else channels
         self.interval, self.schedule = interval or (0, highest), schedule
 
@@ -99,19 +99,18 @@ class Guided:
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """x: (N, C, H, W). t: (N,), all equal, on the CPU, so that reading it stalls no device."""
         scale, C = self.scale_at(t[0].item()), x.shape[1]
-        predict = self.denoised or self.model
-        t_x = t.to(x.device, torch.float32 if self.denoised else t.dtype)  # not all devices have float64
+        t_x = t.to(x.device, torch.float32 if self.edm else t.dtype)  # not all devices have float64
         if scale == 1.0:
-            output = predict(x, t_x, self.y)
+            output = self.predict(x, t_x, self.y)
         else:
             null = torch.full_like(self.y, self.model.config.num_classes)
-            output, unconditional = predict(
+            output, unconditional = self.predict(
                 torch.cat([x, x]), torch.cat([t_x, t_x]), torch.cat([self.y, null])
             ).chunk(2)
             base = unconditional[:, : self.channels]
             guided = base + scale * (output[:, : self.channels] - base)
             output = torch.cat([guided, output[:, self.channels :]], dim=1)
-        if self.denoised:
+        if self.edm:
             return output
         eps = to_epsilon(output[:, :C], x, t_x, self.model.config.prediction)
         return torch.cat([eps, output[:, C:]], dim=1)
