@@ -58,9 +58,17 @@ class SampleSettings:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        scale = self.guidance_scale
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < math.inf:
+            raise ValueError(
+                f"guidance_scale is {scale!r}; it must be a finite number, 0 or more (1 means no guidance)"
+            )
         if self.guidance_interval is not None:
-            low, high = self.guidance_interval
-            if not (math.isfinite(low) and math.isfinite(high) and 0 <= low <= high):
+            try:
+                low, high = self.guidance_interval
+            except (TypeError, ValueError):
+                low, high = math.nan, math.nan
+            if not 0 <= low <= high < math.inf:
                 raise ValueError(
                     f"guidance_interval is {self.guidance_interval}; give lowest and highest noise level, "
                     "finite and ascending"
@@ -87,13 +95,23 @@ class SampleSettings:
             )
         schedule = usual_schedule(config) if self.guidance_schedule == "auto" else self.guidance_schedule
         if config.formulation == "edm":
-            for name, neutral in (("spacing", "even"), ("eta", 0.0)):
-                if getattr(self, name) != neutral:
-                    raise ValueError(
-                        f"{name} is {getattr(self, name)!r}, but an EDM model's sampler has none; "
-                        "leave it out"
-                    )
+            self._check_edm()
         return replace(self, sampler=sampler, guidance_schedule=schedule)
+
+    def _check_edm(self) -> None:
+        """What counts timesteps is nothing for an EDM model."""
+        for name, allowed in (
+            ("spacing", ("even",)),
+            ("eta", (0.0,)),
+            ("guidance_schedule", ("auto", "constant")),
+        ):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name} is {value!r}, but an EDM model has none such; leave it out")
+        if self.guidance_interval and self.guidance_interval[0] > edm.SIGMA_MAX:
+            raise ValueError(
+                f"guidance_interval is {self.guidance_interval}, but an EDM model's noise levels are sigmas "
+                f"from {edm.SIGMA_MIN} to {edm.SIGMA_MAX:g}; give some of these, not timesteps"
+            )
 
     def describe(self, picture: int) -> dict[str, Any]:
         """What decides one of the pictures besides the weights, as plain JSON values."""

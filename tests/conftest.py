@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -106,16 +106,16 @@ def project() -> Path:
 SERVED_CLASSES = ["sphere", "cube", "cylinder", "cone", "torus"]
 
 
-def random_weights(path: Path, preset: str) -> Path:
+def random_weights(path: Path, preset: str, classes: Sequence[str] = SERVED_CLASSES) -> Path:
     """A small model whose output is not the zero of its initialisation, as a weights file."""
     torch.manual_seed(0)
     prediction = "epsilon" if MODELS[preset].formulation == "edm" else "v"
-    sizes = {"input_size": 32, "in_channels": 3, "num_classes": len(SERVED_CLASSES)}
+    sizes = {"input_size": 32, "in_channels": 3, "num_classes": len(classes)}
     model = dit.build(preset, **sizes, prediction=prediction)
     for parameter in model.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.05)
-    dit.weights.save(path, model, {"classes": SERVED_CLASSES, "name": path.stem})
+    dit.weights.save(path, model, {"classes": list(classes), "name": path.stem})
     return path
 
 
@@ -131,12 +131,15 @@ def ladder_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory, ladder_files: list[Path]) -> Iterator[str]:
-    """Address of the app, offering the bundled models, the two random ones, and an EDM model, "edm"."""
+    """Address of the app: the bundled models, the random ones, "edm", and "free", which knows no classes."""
     from benchmarks.browser import serve  # needs playwright, which the other tests do without
 
     folder = tmp_path_factory.mktemp("app")
-    edm = random_weights(folder / "edm.safetensors", "DiffiT-C-32")
-    with serve(["--weights", *map(str, ladder_files), str(edm)], folder / "app.log") as served:
+    others = [
+        random_weights(folder / "edm.safetensors", "DiffiT-C-32"),
+        random_weights(folder / "free.safetensors", "DiT-C/4", classes=()),
+    ]
+    with serve(["--weights", *map(str, [*ladder_files, *others])], folder / "app.log") as served:
         yield served.address
 
 

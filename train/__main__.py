@@ -13,6 +13,8 @@ from train.config import RECIPES, TrainConfig, recipe_for
 from train.hardware import select
 from train.loop import train
 
+USAGE = "Train by a recipe, or any model of dit.MODELS: python -m train --model NAME [--key value ...]."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -41,11 +43,16 @@ def parse(arguments: list[str]) -> Run:
         near = difflib.get_close_matches(arguments[0], RECIPES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(RECIPES)}"
         raise ValueError(f"no recipe is called {arguments[0]!r}; {hint}")
+    if not arguments:
+        raise ValueError(
+            f"what shall be trained? Give a recipe ({', '.join(RECIPES)}) or --model NAME, such as --model "
+            "DiffiT-S/2; python -m train solids --help explains every setting"
+        )
     if (model := _value_of("--model", arguments)) and arguments[0].startswith("-"):
         name = model.replace("/", "-")
         runs[name] = (f"{model} on solids", Run(config=recipe_for(model), run_dir=Path("runs") / name))
         arguments = [name, *arguments]
-    return tyro.extras.overridable_config_cli(runs, prog="python -m train", args=arguments)
+    return tyro.extras.overridable_config_cli(runs, prog="python -m train", description=USAGE, args=arguments)
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:

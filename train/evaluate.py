@@ -20,7 +20,7 @@ from tqdm import tqdm
 import dit
 from dit.command import exit_status
 from dit.pictures import contact_sheet
-from dit.pipeline import Pipeline
+from dit.pipeline import Pipeline, usual_guidance
 from dit.settings import SampleSettings
 from dit.weights import atomic_write, describe, locate, set_provenance
 from train import solids
@@ -44,8 +44,8 @@ class Evaluation:
     """pictures drawn of each class"""
     steps: int = 50
     """of the sampler; each is one network call, of heun two"""
-    guidance_scale: float = 2.0
-    """classifier-free guidance; 1 is none"""
+    guidance_scale: float | None = None
+    """classifier-free guidance, 1 is none; default: as it was evaluated before, else 2, or 1 if it must be"""
     sampler: str = "auto"
     """ddim, dpm-solver++ or ddpm; of an EDM model heun; auto: the first of these"""
     eta: float = 0.0
@@ -114,7 +114,8 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
     model, judge = dit.load(path), load_classifier(evaluation.classifier)
     check(model, judge)
     wish = SampleSettings(classes=[0], seeds=[0], sampler=evaluation.sampler, eta=evaluation.eta)
-    evaluation = replace(evaluation, sampler=wish.resolved(model.config).sampler)
+    scale = usual_guidance(model) if evaluation.guidance_scale is None else evaluation.guidance_scale
+    evaluation = replace(evaluation, sampler=wish.resolved(model.config).sampler, guidance_scale=scale)
     pictures, labels = draw(Pipeline(model, select(evaluation.device).device), evaluation)
     told = {}
     if model.config.num_classes:  # else nothing was asked for that could be recognised

@@ -21,7 +21,7 @@ from train.data import SolidsData
 from train.hardware import Hardware
 from train.run_folder import changes_of
 
-GRID_COLUMNS, GRID_STEPS, GRID_GUIDANCE = 8, 25, 2.0  # of the grids that are drawn on the way
+GRID_COLUMNS, GRID_CALLS, GRID_GUIDANCE = 8, 25, 2.0  # of the grids that are drawn on the way
 
 
 class Recorder:
@@ -51,6 +51,7 @@ class Recorder:
             self.flush(bar)
         began = time.perf_counter()
         if sample:
+            bar.set_postfix_str("drawing samples")
             self.sample()
         if checkpoint:
             self.check_weights()
@@ -120,7 +121,7 @@ class Recorder:
         settings = SampleSettings(
             classes=[y for y in range(rows) for _ in range(columns)],
             seeds=list(range(columns)) * rows,
-            steps=GRID_STEPS,
+            steps=GRID_CALLS if config.formulation == "ddpm" else (GRID_CALLS + 1) // 2,
             guidance_scale=GRID_GUIDANCE if config.has_null_class else 1.0,
         )
         pictures = pipeline.generate(settings).x0

@@ -62,7 +62,11 @@ def build_controls(studio: Studio) -> tuple[Controls, gr.Dropdown, gr.Checkbox, 
     with gr.Row():
         pictures = gr.Slider(1, MAX_PICTURES, 4, step=1, label="Pictures", elem_id="pictures", min_width=140)
         samplers = list(OF_FORMULATION[first.config.formulation])
-        sampler = gr.Dropdown(samplers, value=samplers[0], label="Sampler", elem_id="sampler", min_width=140)
+        # Any value is let through to `parse`: one that is sent while the choices change would be an error.
+        sampler = gr.Dropdown(
+            samplers, value=samplers[0], label="Sampler", elem_id="sampler", min_width=140,
+            allow_custom_value=True,
+        )  # fmt: skip
     with gr.Row():
         seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed", min_width=140)
         lock = gr.Checkbox(True, label="Keep this seed", elem_id="lock", min_width=140)
@@ -96,15 +100,15 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
         rungs = studio.rungs
         return rungs[int(position)].classes if position in range(len(rungs)) else ()
 
-    def on_model(*values: Any) -> tuple[dict, ...]:
+    def on_model(wished: float, *values: Any) -> tuple[dict, ...]:
         names = names_of(values[0])
         if values[0] not in range(len(studio.rungs)):
             return (gr.skip(),) * 4
         config = studio.rungs[int(values[0])].config
-        _, label, _, guidance, _, _, sampler = fitted(studio, values)
+        _, label, _, _, _, _, sampler = fitted(studio, values)
         chosen = min(int(label or 0), max(len(names) - 1, 0))
         return (
-            gr.update(value=guidance, interactive=config.has_null_class),
+            gr.update(value=wished if config.has_null_class else 1, interactive=config.has_null_class),
             gr.update(choices=list(OF_FORMULATION[config.formulation]), value=sampler),
             gr.update(maximum=max(len(names) - 1, 1), value=chosen, interactive=bool(names)),
             gr.update(choices=list(names), value=names[chosen] if names else None),
@@ -118,8 +122,13 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
         names = names_of(position)
         return names.index(chosen) if chosen in names else gr.skip()
 
+    wished = gr.State(studio.first.guidance_scale)  # comes back after a model that cannot be guided
+    controls.guidance.input(lambda value: value, controls.guidance, wished, **quick)
     controls.model.input(
-        on_model, controls.inputs(), [controls.guidance, controls.sampler, controls.label, name], **quick
+        on_model,
+        [wished, *controls.inputs()],
+        [controls.guidance, controls.sampler, controls.label, name],
+        **quick,
     )
     controls.label.input(on_label, [controls.model, controls.label], name, **quick)
     name.input(on_name, [controls.model, name], controls.label, **quick)

@@ -88,6 +88,36 @@ def test_an_edm_model_brings_its_own_sampler(page: Page) -> None:
     expect(sampler).to_have_value("ddim", timeout=10_000)
 
 
+def test_a_model_without_classes_is_not_guided_and_the_next_one_is_again(page: Page) -> None:
+    names = page.locator("#ladder li").all_inner_texts()
+    guidance = page.locator("#guidance input[type=number]")
+    set_slider(page, "guidance", 3)
+    set_slider(page, "model", names.index("free"))
+    expect(guidance).to_have_value("1", timeout=10_000)
+    expect(guidance).to_be_disabled()
+    expect(page.locator("#price")).to_contain_text("free: ", timeout=10_000)
+    expect(page.locator("#price")).to_contain_text("1 pass a step")
+    set_slider(page, "model", names.index("edm"))
+    expect(guidance).to_have_value("3", timeout=10_000)
+    expect(guidance).to_be_enabled()
+
+
+def test_many_models_in_a_row_end_with_the_last(page: Page) -> None:
+    """Faster than the server answers, across models of both formulations."""
+    names = page.locator("#ladder li").all_inner_texts()
+    slider, edm = page.locator("#model input[type=range]"), names.index("edm")
+    set_slider(page, "model", edm)
+    expect(page.locator("#price")).to_contain_text("edm: ", timeout=10_000)
+    slider.focus()
+    for key in ("ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(40)
+    expect(page.locator("#price")).to_contain_text(f"{names[edm + 1]}: ", timeout=20_000)
+    expect(page.locator("#sampler input")).to_have_value("ddim", timeout=10_000)
+    expect(page.locator("#ladder .dl-chosen")).to_have_text(names[edm + 1])
+    assert not page.get_by_text("not in the list").count()  # what Gradio says of a value it has no choice for
+
+
 def test_class_slider_and_list_go_together(page: Page) -> None:
     set_slider(page, "class", 3)
     chosen = page.locator("#class-name input")

@@ -26,10 +26,29 @@ def test_the_sampler_is_that_of_the_models_formulation():
         settings(sampler="heun").resolved(DDPM)
 
 
-@pytest.mark.parametrize(("name", "value"), [("eta", 0.5), ("spacing", "leading")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("eta", 0.5), ("spacing", "leading"), ("guidance_schedule", "power-cosine")]
+)
 def test_what_an_edm_sampler_has_not_is_refused(name, value):
-    with pytest.raises(ValueError, match=f"{name} is .*EDM model.*leave it out"):
+    with pytest.raises(ValueError, match=f"{name} is {value!r}.*EDM model.*leave it out"):
         settings(**{name: value}).resolved(EDM)
+
+
+def test_an_interval_of_timesteps_is_none_of_sigmas():
+    with pytest.raises(ValueError, match=r"\(100, 900\).*sigmas from 0.002 to 80.*not timesteps"):
+        settings(guidance_interval=(100, 900)).resolved(EDM)
+    assert settings(guidance_interval=(0.1, 900)).resolved(EDM)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"guidance_scale": v} for v in (float("nan"), float("inf"), -1, "a", True)]
+    + [{"guidance_interval": v} for v in (5, (1,), (3, 1), (float("nan"), 1), (0, float("inf")), (-1, 5))],
+    ids=str,
+)
+def test_guidance_is_checked_at_birth(fields):
+    with pytest.raises(ValueError, match=f"{next(iter(fields))} is "):
+        settings(**fields)
 
 
 @pytest.mark.parametrize("size", [32, 64])

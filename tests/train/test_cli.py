@@ -129,10 +129,13 @@ def test_without_a_recipe_the_model_decides(tmp_path, capsys):
     assert status == 0 and out == f"{tmp_path / 'weights.safetensors'}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["--model"], ["--lr=0.1"]], ids=str)
-def test_neither_recipe_nor_model_shows_the_usage(arguments, capsys):
-    status, out, err = run(capsys, *arguments)
-    assert status == 2 and "solids" in out + err
+def test_neither_recipe_nor_model_shows_the_usage(capsys):
+    status, out, err = run(capsys)
+    assert (status, out) == (1, "") and "solids-edm" in err and "--model NAME" in err
+    status, out, err = run(capsys, "--help")
+    assert status == 0 and "python -m train --model NAME" in out
+    status, _, err = run(capsys, "--lr=0.1")
+    assert status == 2 and "solids" in err
 
 
 @pytest.mark.parametrize("name", MODELS)

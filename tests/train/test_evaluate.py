@@ -207,9 +207,10 @@ def test_an_unconditional_model_has_a_distance_and_no_accuracy(tmp_path, capsys)
     model, path = tiny(num_classes=0), tmp_path / "free.safetensors"
     save(path, model, {"classes": []})
     out, sheet = tmp_path / "results.json", tmp_path / "grid.png"
-    options = ["--guidance-scale", "1", "--out", str(out), "--grid", str(sheet), "--record"]
+    options = ["--out", str(out), "--grid", str(sheet), "--record"]
     assert main([str(path), *QUICK, *options]) == 0
     results = json.loads(out.read_text())
+    assert results["guidance_scale"] == 1  # it cannot be guided
     assert "accuracy" not in results and results["frechet"]["distance"] > 0
     assert capsys.readouterr().out.splitlines()[-1].split()[0] == "Frechet"
     assert describe(path)[1]["results"]["frechet"] == results["frechet"]

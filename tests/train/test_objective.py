@@ -40,7 +40,7 @@ MODELS = (
 @pytest.fixture(autouse=True)
 def small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("train.record.GRID_COLUMNS", 1)
-    monkeypatch.setattr("train.record.GRID_STEPS", 2)
+    monkeypatch.setattr("train.record.GRID_CALLS", 2)
 
 
 def perturbed(name: str, **fields: object) -> dit.Backbone:
