@@ -21,6 +21,7 @@ HEADS = (
     *("paper: Gflops", "parameters", "FID-50K"),
 )
 NONE = "-"
+LOWER = {name.lower() for name in MODELS}
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def config_of(model: str, input_size: int | None = None) -> ModelConfig:
         config = preset(model)
     elif not here and (name := published(model)):
         config = weights.published_outline(PUBLISHED[name]).config
-    elif not here and (weights.MODEL_NAME.fullmatch(model) or not is_repo_id(model)):
+    elif not here and (
+        model.lower() in LOWER or weights.MODEL_NAME.fullmatch(model) or not is_repo_id(model)
+    ):
         names = ", ".join([*weights.bundled(), *PUBLISHED])
         raise ValueError(
             f"{no_such_model(model)}; with weights {names}; or give a file, a folder, OWNER/NAME"

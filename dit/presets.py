@@ -113,7 +113,8 @@ def preset(name: str, **overrides: Any) -> ModelConfig:
 
 def no_such_model(name: object) -> str:
     """What to say of a name that is not in `MODELS`: what was meant, perhaps, and how names are made."""
-    near = difflib.get_close_matches(str(name), MODELS, n=3)
+    lower = {known.lower(): known for known in MODELS}
+    near = [lower[match] for match in difflib.get_close_matches(str(name).lower(), lower, n=3)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     sizes, patches = ",".join(SIZES), ",".join(map(str, PATCHES))
     designs = ", ".join(f"-{design}" for design in CONDITIONINGS[1:])

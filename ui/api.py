@@ -21,7 +21,7 @@ def build(studio: Studio, turns: Turns) -> None:
         gr.Textbox(first.name, label="model", visible=False),
         gr.Textbox(first.titles[0] if first.classes else "0", label="class", visible=False),
         gr.JSON(50, label="steps", visible=False),
-        gr.JSON(None, label="guidance_scale", visible=False),
+        gr.JSON('"auto"', label="guidance_scale", visible=False),
         gr.JSON(0, label="seed", visible=False),
         gr.JSON(1, label="pictures", visible=False),
         gr.Textbox("auto", label="sampler", visible=False),

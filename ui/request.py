@@ -54,8 +54,8 @@ def parse(
 ) -> Request:
     """Check what was sent, in the order of the API's arguments.
 
-    model: name, or position on the ladder. label: class index, or its name. guidance_scale: None for the
-    model's usual one.
+    model: name, or position on the ladder. label: class index, or its name. guidance_scale: "auto" for
+    the model's usual one.
 
     Raises:
         ValueError: something is not what it must be; the message says value and limit.
@@ -65,7 +65,7 @@ def parse(
     steps = _whole("steps", steps, 1, NUM_TIMESTEPS)
     seed = _whole("seed", seed, 0, MAX_SEED - MAX_PICTURES)
     pictures = _whole("pictures", pictures, 1, MAX_PICTURES)
-    if guidance_scale is None:
+    if guidance_scale in ("auto", None):
         guidance_scale = rung.guidance_scale
     scale = _number("guidance_scale", guidance_scale, 0, MAX_GUIDANCE)
     if sampler not in (known := ["auto", *SAMPLERS]):  # a list: what was sent need not be hashable

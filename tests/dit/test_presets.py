@@ -93,3 +93,8 @@ def test_ffhq_has_no_labels():
         preset("DiffiT-FFHQ-64", num_classes=10)
     assert preset("DiffiT-CIFAR-32", num_classes=10).num_classes == 10
     assert preset("DiffiT-FFHQ-64", dropout=0.2).num_classes == 0
+
+
+def test_a_name_in_small_letters_finds_its_model():
+    with pytest.raises(ValueError, match="did you mean DiffiT-FFHQ-64"):
+        preset("diffit-ffhq-64")

@@ -184,5 +184,9 @@ def test_an_edm_model_is_drawn_with_its_own_sampler(client: Client) -> None:
     (image,), said = call(client, model="edm", sampler="auto", pictures=1, steps=3)
     settings = read_settings(image)
     assert settings["sampler"] == "heun" and settings["guidance_schedule"] == "constant"
+    _, said = client.predict("edm", "cone", 2, api_name="/generate")  # all else by default
+    assert said["pictures"][0]["sampler"] == "heun" and said["pictures"][0]["guidance_scale"] == 2
+    _, said = client.predict("free", "0", 2, api_name="/generate")
+    assert said["pictures"][0]["guidance_scale"] == 1
     with pytest.raises(AppError, match="sampler is 'ddim'.*edm; use heun"):
         call(client, model="edm")
