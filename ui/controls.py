@@ -128,6 +128,7 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
         on_model,
         [wished, *controls.inputs()],
         [controls.guidance, controls.sampler, controls.label, name],
+        trigger_mode="always_last",  # answers to several at once could arrive in another order
         **quick,
     )
     controls.label.input(on_label, [controls.model, controls.label], name, **quick)
