@@ -37,3 +37,21 @@ def init_linears(model: nn.Module) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def init_embedders(model: nn.Module) -> None:
+    """Timestep MLPs and label tables from N(0, 0.02^2), as the DiT authors; wherever the model has them."""
+    for module in model.modules():
+        if hasattr(module, "t_embedder"):  # the model, or embedders of a block's own
+            for linear in (module.t_embedder.mlp[0], module.t_embedder.mlp[2]):
+                nn.init.normal_(linear.weight, std=0.02)
+            if hasattr(module, "y_embedder"):
+                nn.init.normal_(module.y_embedder.embedding_table.weight, std=0.02)
+
+
+@torch.no_grad()
+def zero(layer: nn.Linear | nn.Conv2d) -> None:
+    """Weight and bias to 0: the layer adds nothing until it has learned to."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dit.backbone import Backbone, init_linears
+from dit.backbone import Backbone, init_embedders, init_linears, zero
 from dit.config import TIME_FACTOR, ModelConfig
 from dit.diffit import DiffiTBlock, init_bias_tables
 from dit.layers import LabelEmbedder, TimestepEmbedder
@@ -122,11 +122,7 @@ class ImageDiffiT(Backbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for linear in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            nn.init.normal_(linear.weight, std=0.02)
-        if self.config.num_classes:
-            nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        init_embedders(self)
         if self.config.augment_dim:
             nn.init.normal_(self.augment_embedder.weight, std=0.02)
-        nn.init.zeros_(self.final_conv.weight)
-        nn.init.zeros_(self.final_conv.bias)
+        zero(self.final_conv)

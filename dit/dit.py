@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from dit.backbone import Backbone, init_linears
+from dit.backbone import Backbone, init_embedders, init_linears, zero
 from dit.blocks import DESIGNS, AdaLNZeroBlock, FinalLayer
 from dit.config import ModelConfig
 from dit.layers import Embedders, PatchEmbed, sincos_position_table
@@ -69,17 +69,10 @@ class DiT(Backbone):
         init_linears(self)
         nn.init.xavier_uniform_(self.x_embedder.proj.weight.flatten(1))  # as the linear layer that it is
         nn.init.zeros_(self.x_embedder.proj.bias)
-        for module in self.modules():
-            if hasattr(module, "t_embedder"):  # the model, or embedders of a block's own
-                for linear in (module.t_embedder.mlp[0], module.t_embedder.mlp[2]):
-                    nn.init.normal_(linear.weight, std=0.02)
-                if self.config.num_classes:
-                    nn.init.normal_(module.y_embedder.embedding_table.weight, std=0.02)
+        init_embedders(self)
         side = self.config.input_size // self.config.patch_size
         self.pos_embed.copy_(sincos_position_table(self.config.hidden_size, side)[None])
         for layer in self.modules():
             if isinstance(layer, AdaLNZeroBlock | FinalLayer):
-                nn.init.zeros_(layer.adaLN_modulation[1].weight)
-                nn.init.zeros_(layer.adaLN_modulation[1].bias)
-        nn.init.zeros_(self.final_layer.linear.weight)
-        nn.init.zeros_(self.final_layer.linear.bias)
+                zero(layer.adaLN_modulation[1])
+        zero(self.final_layer.linear)

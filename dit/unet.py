@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dit.backbone import Backbone
+from dit.backbone import Backbone, zero
 from dit.config import ModelConfig
 from dit.layers import drop_labels
 
@@ -53,8 +52,6 @@ class UNet(Backbone):
             y = drop_labels(y, config.num_classes, config.class_dropout_prob)
         return self.unet(x.to(self.unet.dtype), t, y, return_dict=False)[0].to(x.dtype)
 
-    @torch.no_grad()
     def init_weights(self) -> None:
         """diffusers' own, but that the output starts at exactly 0, as that of all other networks here."""
-        nn.init.zeros_(self.unet.conv_out.weight)
-        nn.init.zeros_(self.unet.conv_out.bias)
+        zero(self.unet.conv_out)

@@ -42,7 +42,7 @@ DIT = {
     "hub_errors": {"download", "published"},
     "remote": {"diffusers_layout", "download", "hub_errors", "published"},
     "diffusers_layout": {"config", "tensors"},
-    "authors_layout": {"config", "diffit", "presets", "tensors"},
+    "authors_layout": {"config", "diffit", "diffusers_layout", "presets", "tensors"},
     "layouts": {"authors_layout", "config", "diffusers_layout", "tensors"},
     "weights": {
         "authors_layout",
