@@ -26,6 +26,14 @@ def power_cosine(scale: float, t: float, power: float = 4.0) -> float:
 SCHEDULES: dict[str, GuidanceSchedule] = {"constant": constant, "power-cosine": power_cosine}
 
 
+def check_scale(scale: object) -> None:
+    """Raises ValueError unless it can be a guidance scale."""
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < math.inf:
+        raise ValueError(
+            f"guidance_scale is {scale!r}; it must be a finite number, 0 or more (1 means no guidance)"
+        )
+
+
 class Guided:
     """A denoiser for the samplers, of the given classes, pushed away from the null class.
 
@@ -54,10 +62,7 @@ class Guided:
             ValueError: scale, labels, channels or interval that this model cannot serve.
         """
         config = model.config
-        if not math.isfinite(scale) or scale < 0:
-            raise ValueError(
-                f"guidance_scale is {scale}; it must be a finite number, 0 or more (1 means no guidance)"
-            )
+        check_scale(scale)
         if scale != 1.0 and not config.has_null_class:
             raise ValueError(
                 f"guidance_scale is {scale}, but this model has no null class to guide away from "

@@ -11,7 +11,7 @@ from torch import Tensor
 from dit import edm
 from dit.config import ModelConfig
 from dit.diffusion import NUM_TIMESTEPS, linear_schedule
-from dit.guidance import SCHEDULES
+from dit.guidance import SCHEDULES, check_scale
 from dit.samplers import OF_FORMULATION, SAMPLERS, SPACINGS, Denoiser, Step, timesteps
 
 MAX_SEED = 2**63 - 1
@@ -58,11 +58,7 @@ class SampleSettings:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
-        scale = self.guidance_scale
-        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < math.inf:
-            raise ValueError(
-                f"guidance_scale is {scale!r}; it must be a finite number, 0 or more (1 means no guidance)"
-            )
+        check_scale(self.guidance_scale)
         if self.guidance_interval is not None:
             try:
                 low, high = self.guidance_interval
