@@ -11,23 +11,20 @@ from tqdm import tqdm
 from dit.config import ModelConfig
 from dit.counts import count
 from dit.memory import sampling_bytes, training_bytes
-from dit.papers import RESULTS
-from dit.presets import MODELS
+from dit.papers import models
 from dit.weights import atomic_write
-from ui.papers import COUNTS, key
+from ui.papers import COUNTS
 
 
 def counted(config: ModelConfig) -> dict[str, int]:
-    """All numbers of one model: those of `dit.counts.Count`, and the bytes of activations of one picture."""
+    """All of one model: what `dit.counts.Count` has, tokens, and bytes of activations of one picture."""
     memory = {"sampling_bytes": sampling_bytes(config), "training_bytes": training_bytes(config)}
-    return asdict(count(config)) | memory
+    return asdict(count(config)) | {"tokens": config.tokens} | memory
 
 
 def main() -> None:
     """Count all, and write the file."""
-    configs = [result.config for result in RESULTS if result.config]
-    configs += [config for config in MODELS.values() if config.backbone == "unet"]
-    found = {key(config): counted(config) for config in tqdm(dict.fromkeys(configs), unit="model")}
+    found = {name: counted(config) for name, config in tqdm(models().items(), unit="model")}
     text = json.dumps(found, indent=1) + "\n"
     atomic_write(COUNTS, lambda temporary: temporary.write_text(text))
 

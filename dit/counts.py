@@ -18,12 +18,7 @@ class Count:
     trainable: int  # without that table: what the DiT paper prints
     weight_bytes: int  # float32, buffers included
     macs: int  # multiply-accumulates, which the papers print as "flops"
-    attention_products: int  # of these, the products of queries with keys and of attention with values
-
-    @property
-    def macs_without_products(self) -> int:
-        """As a profiler counts that looks at linear layers only."""
-        return self.macs - self.attention_products
+    macs_without_products: int  # of attention: as a profiler counts that looks at modules only
 
 
 @lru_cache(maxsize=256)
@@ -37,5 +32,5 @@ def count(config: ModelConfig) -> Count:
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
         weight_bytes=sum(tensor.nbytes for tensor in [*parameters, *model.buffers()]),
         macs=flops.macs(config),
-        attention_products=flops.attention_products(config),
+        macs_without_products=flops.macs(config, with_products=False),
     )

@@ -1,53 +1,28 @@
 """What a forward pass costs, in multiply-accumulates (MACs): the unit that the paper prints as "Gflops"."""
 
+from collections.abc import Callable
+
 from dit.config import FREQUENCIES, TIME_FACTOR, ModelConfig
 
 KERNEL = 9  # places of a 3x3 convolution
+Products = Callable[[int, int, int], int]  # queries, keys, width -> what attention's two products cost
 
 
-def macs(config: ModelConfig) -> int:
+def macs(config: ModelConfig, *, with_products: bool = True) -> int:
     """Multiply-accumulates of one forward pass of one picture; 1 MAC = 2 FLOPs.
 
-    Counts every matrix product and convolution, attention's two products included, as the DiT paper's Table 4
-    does; norms and activations are left out. Equals half of what torch.utils.flop_counter.FlopCounterMode
-    prints.
+    Counts every matrix product and convolution, as the DiT paper's Table 4 does; norms and activations are
+    left out. Equals half of what torch.utils.flop_counter.FlopCounterMode prints.
+
+    with_products: with attention's two, of queries with keys and of attention with values. Some published
+    counts leave them out: profilers that look at modules do not see a product between activations.
     """
+    products = _products if with_products else _unseen
     if config.backbone == "unet":
-        return _unet(config)
+        return _unet(config, products)
     if config.backbone == "diffit-image":
-        return _image_diffit(config)
-    return _isotropic(config)
-
-
-def attention_products(config: ModelConfig) -> int:
-    """Of `macs`, the part of attention's two products, of queries with keys and of attention with values.
-
-    Some published counts leave them out: profilers that look at modules do not see a product between
-    activations.
-    """
-    if config.backbone == "unet":  # each stage but the first on the way down and up, then the middle
-        heads = [(width, side**2, 2 * config.depth + 1) for width, side in config.stages[1:]]
-        width, side = config.stages[-1]
-        heads.append((width, side**2, 1))
-        return sum(times * _products(tokens, tokens, width) for width, tokens, times in heads)
-    if config.backbone == "diffit-image":
-        return sum(
-            config.depth
-            * (1 + (i < len(config.stages) - 1))
-            * _products(side**2, config.window_size**2, width)
-            for i, (width, side) in enumerate(config.stages)
-        )
-    T, D, memory = config.tokens, config.hidden_size, _memory(config)
-    length = T + memory if config.conditioning == "in-context" else T
-    block = _products(length, length, D)
-    if config.conditioning == "cross-attention":
-        block += _products(T, memory, D)
-    return config.depth * block
-
-
-def _memory(config: ModelConfig) -> int:
-    """Tokens of timestep and label."""
-    return 1 + (config.num_classes > 0)
+        return _image_diffit(config, products)
+    return _isotropic(config, products)
 
 
 def _products(queries: int, keys: int, width: int) -> int:
@@ -55,18 +30,23 @@ def _products(queries: int, keys: int, width: int) -> int:
     return 2 * queries * keys * width
 
 
-def _isotropic(config: ModelConfig) -> int:
+def _unseen(queries: int, keys: int, width: int) -> int:
+    """The same for who does not count them."""
+    return 0
+
+
+def _isotropic(config: ModelConfig, products: Products) -> int:
     """DiT's four designs, and the latent DiffiT."""
     T, D, p = config.tokens, config.hidden_size, config.patch_size
-    memory = _memory(config)
+    memory = 1 + (config.num_classes > 0)  # tokens of timestep and label
     design = "diffit" if config.backbone == "diffit" else config.conditioning
     length = T + memory if design == "in-context" else T
-    block = _attention(length, D) + _mlp(length, D, config.mlp_ratio)
+    block = _attention(length, length, D, products) + _mlp(length, D, config.mlp_ratio)
     block += {
         "adaln-zero": 6 * D**2,
         "adaln": 4 * D**2,
         "in-context": 0,
-        "cross-attention": 2 * T * D**2 + 2 * memory * D**2 + _products(T, memory, D),  # q, proj; k, v
+        "cross-attention": 2 * T * D**2 + 2 * memory * D**2 + products(T, memory, D),  # q, proj; k, v
         "diffit": 3 * D**2,  # what time adds to q, k and v
     }[design]
     final = T * D * p**2 * config.out_channels + (2 * D**2 if design in ("adaln-zero", "adaln") else 0)
@@ -74,9 +54,9 @@ def _isotropic(config: ModelConfig) -> int:
     return T * config.in_channels * p**2 * D + config.depth * block + final + timestep
 
 
-def _attention(tokens: int, width: int, window: int | None = None) -> int:
-    """q, k, v, the two products (of a token with all those of its window), and the output's linear layer."""
-    return 4 * tokens * width**2 + _products(tokens, window or tokens, width)
+def _attention(tokens: int, keys: int, width: int, products: Products) -> int:
+    """q, k, v, the two products (of a token with the `keys` that it sees), and the output's linear layer."""
+    return 4 * tokens * width**2 + products(tokens, keys, width)
 
 
 def _mlp(tokens: int, width: int, ratio: float) -> int:
@@ -88,7 +68,7 @@ def _conv(of: int, to: int, side: int) -> int:
     return KERNEL * of * to * side**2
 
 
-def _image_diffit(config: ModelConfig) -> int:
+def _image_diffit(config: ModelConfig, products: Products) -> int:
     """Without the embedding of augmentations, which drawing leaves out."""
     time, stages, area = TIME_FACTOR * config.hidden_size, config.stages, config.window_size**2
     total = 2 * FREQUENCIES * time + time**2
@@ -96,7 +76,7 @@ def _image_diffit(config: ModelConfig) -> int:
     total += _conv(stages[0][0], config.out_channels, config.input_size)
     for i, (width, side) in enumerate(stages):
         block = _conv(width, width, side) + 3 * time * width
-        block += _attention(side**2, width, area) + _mlp(side**2, width, config.mlp_ratio)
+        block += _attention(side**2, area, width, products) + _mlp(side**2, width, config.mlp_ratio)
         bottleneck = i == len(stages) - 1
         total += block * config.depth * (1 if bottleneck else 2)
         if not bottleneck:
@@ -105,7 +85,7 @@ def _image_diffit(config: ModelConfig) -> int:
     return total
 
 
-def _unet(config: ModelConfig) -> int:
+def _unet(config: ModelConfig, products: Products) -> int:
     """diffusers' UNet2DModel with what `unet.unet_arguments` says."""
     first, stages = config.hidden_size * config.channel_mult[0], config.stages
     time = 4 * first
@@ -115,7 +95,7 @@ def _unet(config: ModelConfig) -> int:
         return _conv(of, to, side) + _conv(to, to, side) + time * to + shortcut
 
     def attention(width: int, side: int, stage: int) -> int:
-        return _attention(side**2, width) if stage else 0  # not in the first stage
+        return _attention(side**2, side**2, width, products) if stage else 0  # not in the first stage
 
     total = first * time + time**2
     total += _conv(config.in_channels, first, config.input_size)
@@ -130,7 +110,7 @@ def _unet(config: ModelConfig) -> int:
             total += _conv(width, width, side // 2)
             skips.append(of)
     width, side = stages[-1]
-    total += 2 * resnet(width, width, side) + _attention(side**2, width)
+    total += 2 * resnet(width, width, side) + attention(width, side, len(stages))
     for i, (width, side) in reversed(list(enumerate(stages))):
         for _ in range(config.depth + 1):
             total += resnet(of + skips.pop(), width, side) + attention(width, side, i)

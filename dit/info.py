@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
+from tqdm import tqdm
 
 from dit import memory, papers, weights
 from dit.command import exit_status
 from dit.config import ModelConfig
 from dit.counts import count
+from dit.flops import macs
 from dit.papers import PaperResult
-from dit.presets import MODELS, no_such_model, preset
+from dit.presets import LOWER, MODELS, no_such_model, preset
 from dit.published import PUBLISHED, is_repo_id, published, size_of
 
 HEADS = (
@@ -21,7 +23,6 @@ HEADS = (
     *("paper: Gflops", "parameters", "FID-50K"),
 )
 NONE = "-"
-LOWER = {name.lower() for name in MODELS}
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,9 @@ def fid_text(result: PaperResult) -> str:
 
 def table() -> str:
     """All models that the papers print, ours counted beside; below, the U-Nets and how all was counted."""
-    rows, seen = [], set()
-    for result in papers.RESULTS:
-        if (config := result.config) and config not in seen:
-            seen.add(config)
-            name = result.preset if not result.overrides else f"{result.preset} at {result.resolution} px"
-            rows.append(_row(name, config, result))
-    rows += [_row(name, config, None) for name, config in MODELS.items() if config.backbone == "unet"]
+    first = {result.our_name: result for result in reversed(papers.RESULTS)}  # a model stands in several
+    models = tqdm(papers.models().items(), "counting", leave=False, disable=None)  # takes half a minute
+    rows = [_row(name, config, first.get(name)) for name, config in models]
     others = [result for result in papers.RESULTS if result.preset is None]
     rows += [(f"{r.name} at {r.resolution} px*", *[NONE] * 5, *_printed(r)) for r in others]
     return f"{_aligned([HEADS, *rows])}\n\n* not built here\n\n{notes()}"
@@ -171,14 +168,15 @@ def notes() -> str:
 def diffit_note() -> str:
     """Why DiffiT's printed Gflops are lower than our count, in numbers that are counted now."""
     result = next(r for r in papers.GUIDED_OTHERS if r.preset == "DiffiT-XL/2" and r.gflops)
-    theirs, dit = count(result.config), count(preset("DiT-XL/2"))
-    saved = 1 - theirs.macs / dit.macs
+    (diffit, diffit_seen), (dit, dit_seen) = (
+        (macs(config), macs(config, with_products=False)) for config in (result.config, preset("DiT-XL/2"))
+    )
     return (
-        f"DiffiT is printed with {gflops_text(result.gflops)} Gflops, and counts {theirs.macs / 1e9:.3f} "
-        f"GMACs. {theirs.macs_without_products / 1e9:.3f} is what is left without attention's two products, "
+        f"DiffiT is printed with {gflops_text(result.gflops)} Gflops, and counts {diffit / 1e9:.3f} "
+        f"GMACs. {diffit_seen / 1e9:.3f} is what is left without attention's two products, "
         "queries with keys and attention with values, which DiT's numbers contain: counted that way DiT-XL/2 "
-        f"has {dit.macs_without_products / 1e9:.3f}, not {dit.macs / 1e9:.3f}. Like for like, DiffiT saves "
-        f"{saved:.1%} of the compute."
+        f"has {dit_seen / 1e9:.3f}, not {dit / 1e9:.3f}. Like for like, DiffiT saves "
+        f"{1 - diffit / dit:.1%} of the compute."
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dit.config import ModelConfig
-from dit.presets import preset
+from dit.presets import MODELS, preset
 
 ARXIV = {"DiT": "2212.09748", "DiffiT": "2312.02139", "SiT": "2401.08740"}  # as named in a result's source
 UNGUIDED = "250 DDPM steps"
@@ -33,13 +33,19 @@ class PaperResult:
         """Our config of the same model."""
         return preset(self.preset, **dict(self.overrides)) if self.preset else None
 
+    @property
+    def our_name(self) -> str | None:
+        """What we call that config: the preset, and the pictures' side where the preset's own is another."""
+        return f"{self.preset} at {self.resolution} px" if self.overrides else self.preset
+
 
 AT_512 = (("input_size", 64),)  # latents: an eighth of the pixels
 
 
-def _table_4(size: str, gflops: float, parameters: float, fid: float) -> PaperResult:
+def _at_400k(name: str, preset: str, gflops: float, parameters: float, fid: float) -> PaperResult:
+    """A row of Table 4 that its comparisons are made of: at 256 px, after 400,000 steps, without guidance."""
     return PaperResult(
-        name=f"DiT-{size}",
+        name=name,
         resolution=256,
         gflops=gflops,
         parameters=parameters,
@@ -47,45 +53,35 @@ def _table_4(size: str, gflops: float, parameters: float, fid: float) -> PaperRe
         training_steps=400_000,
         settings=UNGUIDED,
         source="DiT, Table 4",
-        preset=f"DiT-{size}",
+        preset=preset,
     )
 
 
-SCALING = (
-    _table_4("S/8", 0.36, 33, 153.60),
-    _table_4("S/4", 1.41, 33, 100.41),
-    _table_4("S/2", 6.06, 33, 68.40),
-    _table_4("B/8", 1.42, 131, 122.74),
-    _table_4("B/4", 5.56, 130, 68.38),
-    _table_4("B/2", 23.01, 130, 43.47),
-    _table_4("L/8", 5.01, 459, 118.87),
-    _table_4("L/4", 19.70, 458, 45.64),
-    _table_4("L/2", 80.71, 458, 23.33),
-    _table_4("XL/8", 7.39, 676, 106.41),
-    _table_4("XL/4", 29.05, 675, 43.01),
-    _table_4("XL/2", 118.64, 675, 19.47),
+SCALING = tuple(
+    _at_400k(f"DiT-{size}", f"DiT-{size}", gflops, parameters, fid)
+    for size, gflops, parameters, fid in (
+        ("S/8", 0.36, 33, 153.60),
+        ("S/4", 1.41, 33, 100.41),
+        ("S/2", 6.06, 33, 68.40),
+        ("B/8", 1.42, 131, 122.74),
+        ("B/4", 5.56, 130, 68.38),
+        ("B/2", 23.01, 130, 43.47),
+        ("L/8", 5.01, 459, 118.87),
+        ("L/4", 19.70, 458, 45.64),
+        ("L/2", 80.71, 458, 23.33),
+        ("XL/8", 7.39, 676, 106.41),
+        ("XL/4", 29.05, 675, 43.01),
+        ("XL/2", 118.64, 675, 19.47),
+    )
 )
-
-
-def _design(name: str, gflops: float, parameters: float, fid: float) -> PaperResult:
-    return PaperResult(
-        name=f"DiT-XL/2, {name}",
-        resolution=256,
-        gflops=gflops,
-        parameters=parameters,
-        fid=fid,
-        training_steps=400_000,
-        settings=UNGUIDED,
-        source="DiT, Table 4",
-        preset="DiT-XL/2" if name == "adaLN-Zero" else f"DiT-XL/2-{name.lower()}",
+DESIGNS = tuple(  # how a block hears of timestep and label; DiT's own is the last
+    _at_400k(f"DiT-XL/2, {name}", preset, gflops, parameters, fid)
+    for name, preset, gflops, parameters, fid in (
+        ("in-context", "DiT-XL/2-in-context", 119.37, 449, 35.24),
+        ("cross-attention", "DiT-XL/2-cross-attention", 137.62, 598, 26.14),
+        ("adaLN", "DiT-XL/2-adaln", 118.56, 600, 25.21),
+        ("adaLN-Zero", "DiT-XL/2", 118.64, 675, 19.47),
     )
-
-
-DESIGNS = (  # how a block hears of timestep and label; DiT's own is the last
-    _design("in-context", 119.37, 449, 35.24),
-    _design("cross-attention", 137.62, 598, 26.14),
-    _design("adaLN", 118.56, 600, 25.21),
-    _design("adaLN-Zero", 118.64, 675, 19.47),
 )
 
 
@@ -206,8 +202,15 @@ UNETS = (  # ADM-U: its base and its upsampler together
     _unet("LDM-4", 256, 104, 10.56, "Tables 2 and 6"),
     _unet("LDM-8", 256, 57, 15.51, "Tables 2 and 6"),
 )
+BASELINES = tuple(name for name, config in MODELS.items() if config.backbone == "unet")  # ours; not printed
 # DiT-XL/2 and its adaLN-Zero design are one row of the paper.
 RESULTS = (*SCALING, *DESIGNS[:3], *LONGER, *UNETS, *GUIDED_DIT, *GUIDED_OTHERS, *IMAGE_DIFFIT)
+
+
+def models() -> dict[str, ModelConfig]:
+    """All models that are printed and built here, by our names, and our baselines."""
+    printed = {result.our_name: result.config for result in RESULTS if result.preset}
+    return printed | {name: preset(name) for name in BASELINES}
 
 
 def of_config(config: ModelConfig) -> list[PaperResult]:

@@ -91,6 +91,7 @@ MODELS |= {
     "UNet-S": _unet(128, 2, (1, 2, 2, 2)),  # DDPM's widths for CIFAR-10; as much as DiT-S/2
     "UNet-B": _unet(224, 2, (1, 2, 3, 4)),  # diffusers' default; about as much as DiT-B/2
 }
+LOWER = {name.lower(): name for name in MODELS}
 UNLABELLED = {"DiffiT-FFHQ-64": "FFHQ has no class labels"}
 
 
@@ -113,8 +114,7 @@ def preset(name: str, **overrides: Any) -> ModelConfig:
 
 def no_such_model(name: object) -> str:
     """What to say of a name that is not in `MODELS`: what was meant, perhaps, and how names are made."""
-    lower = {known.lower(): known for known in MODELS}
-    near = [lower[match] for match in difflib.get_close_matches(str(name).lower(), lower, n=3)]
+    near = [LOWER[match] for match in difflib.get_close_matches(str(name).lower(), LOWER, n=3)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     sizes, patches = ",".join(SIZES), ",".join(map(str, PATCHES))
     designs = ", ".join(f"-{design}" for design in CONDITIONINGS[1:])

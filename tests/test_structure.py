@@ -88,7 +88,17 @@ DIT = {
     "speed": {"pipeline"},
     # commands
     "sample": {"classes", "command", "pictures", "pipeline", "settings", "weights"},
-    "info": {"command", "config", "counts", "memory", "papers", "presets", "published", "weights"},
+    "info": {
+        "command",
+        "config",
+        "counts",
+        "flops",
+        "memory",
+        "papers",
+        "presets",
+        "published",
+        "weights",
+    },
     "hub": {"command", "export", "publish", "published", "remote", "tensors", "weights"},
 }
 

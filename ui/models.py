@@ -228,7 +228,7 @@ def build(studio: Studio, turns: Turns, tab: gr.Tab, refresh: Refresh) -> Downlo
             unload = gr.Button("Free memory", elem_id="unload")
     progress = gr.HTML(elem_id="progress")
     gr.Markdown(ABOUT)
-    papers.build(tab)
+    papers.build()
     downloads = Downloads()
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 

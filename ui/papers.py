@@ -3,15 +3,12 @@
 import html
 import json
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from dit import papers
-from dit.config import ModelConfig
 from dit.info import diffit_note, gflops_text, steps_text
 from dit.papers import PaperResult
-from dit.presets import MODELS
 from ui import chart, sortable
 from ui.chart import Axes, Family, Point
 from ui.sortable import Column, Value
@@ -214,40 +211,29 @@ def reading() -> str:
     )
 
 
-def key(config: ModelConfig) -> str:
-    """A model's name in assets/counts.json: its preset's, and its side."""
-    fields, side = config.to_dict(), {"input_size": config.input_size}
-    name = next(name for name, known in MODELS.items() if known.to_dict() | side == fields)
-    return f"{name} at {config.input_size}"
-
-
 def rows() -> list[list[Value]]:
     """The table's rows; what is not printed, or not built here, is empty."""
-    counts = json.loads(COUNTS.read_text())
-    unets = {name: config for name, config in MODELS.items() if config.backbone == "unet"}
+    counts = {name: _numbers(counted) for name, counted in json.loads(COUNTS.read_text()).items()}
     own = []
-    for name, config in unets.items():
-        gmacs, *others = _counted(config, counts)
+    for name in papers.BASELINES:
+        gmacs, *others = counts[name]
         own.append([name, None, None, gmacs, None, *others, None, "", None, "", "not in the papers"])
     return [_row(result, counts) for result in papers.RESULTS] + own
 
 
-def _counted(config: ModelConfig | None, counts: dict[str, dict[str, int]]) -> list[Value]:
+def _numbers(counted: dict[str, int]) -> list[Value]:
     """GMACs, parameters (M), tokens, and both memories (MB), counted by us."""
-    if config is None:
-        return [None] * 5
-    counted = counts[key(config)]
     return [
         counted["macs"] / 1e9,
         counted["trainable"] / 1e6,
-        config.tokens,
+        counted["tokens"],
         counted["weight_bytes"] / 1e6,
         counted["sampling_bytes"] / 1e6,
     ]
 
 
-def _row(result: PaperResult, counts: dict[str, dict[str, int]]) -> list[Value]:
-    gmacs, *others = _counted(result.config, counts)
+def _row(result: PaperResult, counts: dict[str, list[Value]]) -> list[Value]:
+    gmacs, *others = counts[result.our_name] if result.preset else [None] * 5
     return [
         result.name,
         result.resolution,
@@ -263,16 +249,10 @@ def _row(result: PaperResult, counts: dict[str, dict[str, int]]) -> list[Value]:
     ]
 
 
-def build(tab: gr.Tab) -> None:
-    """Lay out the section. Its table is filled when the tab is opened: few visitors open it."""
+def build() -> None:
+    """Lay out the section."""
     gr.Markdown("## Published numbers")
     gr.HTML(drawing(), js_on_load=chart.SCRIPT, elem_id="papers-chart")
     gr.HTML(seen())
-    table, filled = gr.HTML(js_on_load=sortable.SCRIPT, elem_id="papers-table"), gr.State(False)
+    gr.HTML(sortable.table_html(COLUMNS, rows()), js_on_load=sortable.SCRIPT, elem_id="papers-table")
     gr.HTML(reading())
-
-    def fill(done: bool) -> tuple[Any, bool]:
-        """Once a visitor: later, it is sorted as they left it."""
-        return gr.skip() if done else sortable.table_html(COLUMNS, rows()), True
-
-    tab.select(fill, filled, [table, filled], queue=False, show_progress="hidden", api_visibility="private")

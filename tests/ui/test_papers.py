@@ -68,7 +68,7 @@ def test_every_head_has_a_tooltip_and_text_stays_text():
 def test_the_stored_counts_are_those_of_the_code(name):
     """If not: python -m benchmarks.counts."""
     stored = json.loads(papers.COUNTS.read_text())
-    assert stored[papers.key(MODELS[name])] == counted(MODELS[name])
+    assert stored[name] == counted(MODELS[name])
 
 
 def test_activations_do_not_depend_on_depth():
