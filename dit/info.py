@@ -125,10 +125,11 @@ def block(name: str, config: ModelConfig) -> str:
     kind = f"{config.backbone}{design}: depth {config.depth}, width {config.hidden_size}"
     kind += f", patch {config.patch_size}" if not config.channel_mult else f" x {config.channel_mult}"
     unit = "latent" if config.is_latent else "picture"
+    labels = f"{config.num_classes:,} classes" if config.num_classes else "no classes"
     lines = [
         ("network", f"{kind}, heads of {config.head_size}"),
         ("formulation", config.formulation),
-        ("input", f"{unit} of {config.input_size} x {config.input_size} x {config.in_channels}"),
+        ("input", f"{unit} of {config.input_size} x {config.input_size} x {config.in_channels}, {labels}"),
         ("tokens", f"{config.tokens:,}"),
         ("parameters", f"{counted.parameters:,}, of them trained {counted.trainable:,}"),
         ("a forward pass", f"{counted.macs / 1e9:,.3f} GMACs = {2 * counted.macs / 1e9:,.3f} GFLOPs"),

@@ -25,14 +25,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw one picture a class and save them side by side."""
+    """Draw pictures, one a class unless told otherwise, and save them side by side."""
 
     model: str
     """bundled or published name (DiT-XL/2-256), weights file, diffusers folder, or OWNER/NAME on the Hub"""
     out: Path
     """the PNG to write"""
     classes: str | None = None
-    """numbers or names with commas between: 207,360 or goldfish,otter; default: the DiT authors' eight"""
+    """numbers or names with commas between: 207,360 or goldfish,otter; default: the DiT authors' eight, or
+    the first sixteen of a model with other classes"""
+    pictures: int | None = None
+    """how many; the classes take turns. Default: one a class, 4 of an unconditional model"""
     steps: int = 50
     """of the sampler, 1 to 1000; each is one network call, of heun two"""
     guidance: float | None = None
@@ -41,8 +44,12 @@ class Sample:
     """of the first picture; the next have the next ones"""
     guidance_schedule: Literal["auto", "constant", "power-cosine"] = "auto"
     """how guidance depends on the noise level; auto: power-cosine for latent DiffiT up to side 32"""
+    guidance_interval: tuple[float, float] | None = None
+    """lowest and highest guided timestep (0 to 999), or sigma of an EDM model; default: all are guided"""
     sampler: str = "auto"
     """ddim, dpm-solver++ or ddpm; of an EDM model heun; auto: the first of these"""
+    eta: float = 0.0
+    """noise of the ddim sampler, from 0 (none) to 1 (as much as ddpm)"""
     spacing: Literal["even", "leading"] = "even"
     """of the timesteps: even, as the DiT authors, or leading, as diffusers"""
     guided_channels: int | None = None
@@ -71,8 +78,9 @@ def draw(command: Sample) -> Path:
         raise ValueError(
             f"out is {out}; it must be a .png in a folder that exists"
         )  # now, not after the work
-    if command.columns < 1:
-        raise ValueError(f"columns is {command.columns}; it must be at least 1")
+    for name in ("columns", "pictures"):
+        if (value := getattr(command, name)) is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
     pipeline = Pipeline.load(
         command.model,
         find_device(command.device),
@@ -82,15 +90,17 @@ def draw(command: Sample) -> Path:
     )
     config, provenance = pipeline.model.config, pipeline.model.provenance
     names = class_names(provenance, config.num_classes)
-    labels = parse_classes(command.classes, names)
+    labels = labels_of(command.classes, command.pictures, names)
     settings = SampleSettings(
         classes=labels,
         seeds=range(command.seed, command.seed + len(labels)),
         steps=command.steps,
         guidance_scale=usual_guidance(pipeline.model) if command.guidance is None else command.guidance,
         sampler=command.sampler,
+        eta=command.eta,
         spacing=command.spacing,
         guided_channels=command.guided_channels,
+        guidance_interval=command.guidance_interval,
         guidance_schedule=command.guidance_schedule,
     ).resolved(config)
     frames = settings.steps + (len(labels) if pipeline.autoencoder else 0)  # decoding a picture is one too
@@ -115,14 +125,27 @@ def draw(command: Sample) -> Path:
     return out
 
 
+def labels_of(classes: str | None, pictures: int | None, names: tuple[str, ...]) -> list[int]:
+    """A label a picture; the classes take turns. names: the model's classes, empty if it is unconditional.
+
+    Raises:
+        ValueError: no such class, or classes for an unconditional model.
+    """
+    if not names and classes is not None:
+        raise ValueError(
+            f"classes is {classes!r}, but this model is unconditional; leave it out "
+            "(pictures says how many are drawn)"
+        )
+    labels = parse_classes(classes, names) if names else [0] * 4
+    return labels if pictures is None else [labels[i % len(labels)] for i in range(pictures)]
+
+
 def parse_classes(text: str | None, names: tuple[str, ...]) -> list[int]:
     """Labels from numbers or names with commas between. None: what shows a model off.
 
     Raises:
         ValueError: no such class, or several of that name.
     """
-    if not names:
-        return [0] * (len(text.split(",")) if text else 4)
     if text is None:
         return list(SHOWN) if len(names) == 1000 else list(range(min(len(names), 16)))
     labels = []

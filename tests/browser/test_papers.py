@@ -67,6 +67,11 @@ def test_the_table_shows_the_rows_that_hold_what_is_typed(page: Page) -> None:
     box = page.get_by_role("searchbox", name="Show rows that hold")
     box.fill("xl/2 cross")
     assert column(page, "Model") == ["DiT-XL/2, cross-attention"]
+    nothing = page.locator("#papers-table").get_by_role("status")
+    expect(nothing).to_be_hidden()
+    box.fill("resnet")
+    assert column(page, "Model") == []
+    expect(nothing).to_have_text("No row holds “resnet”.")
     box.fill("")
     assert len(column(page, "Model")) == 39
 

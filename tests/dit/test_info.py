@@ -98,6 +98,6 @@ def test_errors_say_what_is_wrong(command, message):
 
 def test_the_command(commands):
     status, out, _ = commands("dit.info", "DiT-N/8", "--input-size", "16")
-    assert status == 0 and out.startswith("DiT-N/8\n") and "latent of 16 x 16 x 4" in out
+    assert status == 0 and out.startswith("DiT-N/8\n") and "latent of 16 x 16 x 4, 1,000 classes" in out
     status, _, err = commands("dit.info", "DiT-N/9")
     assert status == 1 and err.startswith("error: no model is called 'DiT-N/9'")

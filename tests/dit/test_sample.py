@@ -19,7 +19,7 @@ from dit import sample
 from dit.classes import imagenet_classes
 from dit.pictures import read_settings
 from dit.pipeline import Pipeline
-from dit.sample import SHOWN, Sample, draw, parse_classes
+from dit.sample import SHOWN, Sample, draw, labels_of, parse_classes
 from dit.settings import SampleSettings
 from dit.weights import WeightsError, save
 
@@ -83,6 +83,7 @@ def drawn_again(described: dict[str, Any], **load: Any) -> np.ndarray:
         {"sampler": "ddpm", "guidance": 3.0},
         {"sampler": "dpm-solver++", "spacing": "leading", "seed": 2**40},
         {"guidance": 4.0, "guided_channels": 1, "columns": 2, "classes": "cone,die,1"},
+        {"eta": 0.5, "guidance": 3.0, "guidance_interval": (300.0, 700.0)},
     ],
     ids=str,
 )
@@ -105,6 +106,8 @@ def test_the_settings_inside_draw_the_pictures_again(fields, model_file, tmp_pat
         assert of["model"] == str(model_file) and of["commit"] == "abc"
         asked = {"steps": 3, "sampler": "ddim", "spacing": "even", "guided_channels": "all"} | fields
         assert all(of[name] == asked[name] for name in ("steps", "sampler", "spacing", "guided_channels"))
+        assert of["eta"] == fields.get("eta", 0.0)
+        assert of["guidance_interval"] == (list(fields.get("guidance_interval", ())) or "all")
         assert of["guidance_scale"] == fields.get("guidance", 1.75)  # else as the model was evaluated
         assert abs(drawn_again(of).astype(int) - picture).max() <= 1
     assert abs(pictures[0].astype(int) - pictures[1]).max() > 20
@@ -140,12 +143,25 @@ def test_half_precision_and_another_autoencoder_are_used(pipeline_folder, vae_fo
     assert asked == [((str(pipeline_folder), torch.device("cpu")), expected)]
 
 
-@pytest.mark.parametrize(("classes", "count"), [(None, 4), ("1", 1), ("a,b,c", 3)])
-def test_without_classes_as_many_pictures_as_words(classes, count, plain_file, tmp_path):
-    draw(wish(plain_file, tmp_path / "out.png", classes=classes))
+@pytest.mark.parametrize(("pictures", "count"), [(None, 4), (1, 1), (6, 6)])
+def test_an_unconditional_model_draws_as_many_as_asked(pictures, count, plain_file, tmp_path):
+    draw(wish(plain_file, tmp_path / "out.png", pictures=pictures))
     described = read_settings(Image.open(tmp_path / "out.png"))["pictures"]
     assert [of["seed"] for of in described] == list(range(count))
     assert {of["class"] for of in described} == {None} and {of["guidance_scale"] for of in described} == {1.0}
+
+
+def test_an_unconditional_model_has_no_classes(plain_file, tmp_path):
+    with pytest.raises(ValueError, match="classes is '1,2', but this model is unconditional; leave it out"):
+        draw(wish(plain_file, tmp_path / "out.png", classes="1,2"))
+
+
+@pytest.mark.parametrize(
+    ("classes", "pictures", "labels"),
+    [("cone,die", 5, [3, 1, 3, 1, 3]), ("4,3,2", 2, [4, 3]), (None, 7, [0, 1, 2, 3, 4, 0, 1])],
+)
+def test_the_classes_take_turns(classes, pictures, labels):
+    assert labels_of(classes, pictures, tuple(CLASSES)) == labels
 
 
 def test_what_is_shown_of_a_model():
@@ -190,6 +206,7 @@ def test_the_progress_ends_where_it_said(kind, model_file, pipeline_folder, tmp_
         ({"out": ""}, "out is"),
         ({"columns": 0}, "columns is 0; it must be at least 1"),
         ({"columns": -2}, "columns is -2"),
+        ({"pictures": 0}, "pictures is 0; it must be at least 1"),
         ({"device": "nonsense"}, "device 'nonsense' cannot be used here"),
     ],
     ids=str,
@@ -218,6 +235,9 @@ def test_what_can_be_seen_at_once_is_refused_at_once(fields, said, model_file, t
         ({"seed": 2**63 - 3}, f"seed is {2**63}"),
         ({"sampler": "euler"}, "sampler is 'euler'; choose one of auto, ddim"),
         ({"guidance": -1.0}, "guidance_scale is -1.0"),
+        ({"guidance_interval": (700.0, 300.0)}, "guidance_interval is (700.0, 300.0); give lowest and"),
+        ({"eta": 1.5}, "eta is 1.5; it must be from 0"),
+        ({"eta": 0.5, "sampler": "ddpm"}, "only the ddim sampler has an eta"),
         ({"guidance": float("nan")}, "guidance_scale is nan"),
         ({"guided_channels": 4}, "guided channels is 4"),
     ],
