@@ -207,6 +207,15 @@ class ModelConfig:
             )
 
     @property
+    def design(self) -> str:
+        """The backbone in words, and how it is told timestep and class where it has the choice."""
+        if self.backbone != "dit":
+            return {"diffit": "DiffiT", "diffit-image": "DiffiT in image space", "unet": "U-Net"}[
+                self.backbone
+            ]
+        return f"DiT, {self.conditioning.replace('adaln', 'adaLN').replace('zero', 'Zero')}"
+
+    @property
     def stages(self) -> tuple[tuple[int, int], ...]:
         """Width and side of each stage of a U-shape, from the picture inwards."""
         return tuple(

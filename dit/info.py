@@ -121,8 +121,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def block(name: str, config: ModelConfig) -> str:
     """One model: what it is, what it takes, what the papers print of it."""
-    counted, design = count(config), f", {config.conditioning}" if config.backbone == "dit" else ""
-    kind = f"{config.backbone}{design}: depth {config.depth}, width {config.hidden_size}"
+    counted = count(config)
+    kind = f"{config.design}: depth {config.depth}, width {config.hidden_size}"
     kind += f", patch {config.patch_size}" if not config.channel_mult else f" x {config.channel_mult}"
     unit = "latent" if config.is_latent else "picture"
     labels = f"{config.num_classes:,} classes" if config.num_classes else "no classes"

@@ -43,11 +43,11 @@ CSS = """
 .dl-progress div { height: 100%; background: var(--color-accent); }
 """
 PROJECT = Path(remote.__file__).resolve().parent.parent  # where `python -m dit.hub` is found
-HEADS = ("Model", "Picture", "Parameters", "GMACs a pass", "Size", "Licence", "Where", "Results")
+HEADS = ("Model", "Network", "Picture", "Parameters", "GMACs a pass", "Size", "Licence", "Where", "Results")
 ABOUT = """Each model's cost is counted in GMACs, 10⁹ multiply-accumulates of one forward pass of one picture:
 what the DiT paper prints as "Gflops". Parameters count everything in the weights file, the fixed position
-table too. Accuracy is that of a small classifier on generated pictures; FID values are quoted from the
-paper, not measured here."""
+table too. Accuracy is that of a small classifier on generated pictures; Fréchet is their distance from real
+ones in its features, lower is better. FID values are quoted from the paper, not measured here."""
 
 
 @dataclass(eq=False)
@@ -162,6 +162,7 @@ def table_html(studio: Studio) -> str:
             state = "on this machine; read into memory when drawn with"
         cells = (
             ("", html.escape(rung.name)),
+            ("", rung.config.design + (" (EDM)" if rung.config.formulation == "edm" else "")),
             ("dl-number", f"{rung.side} × {rung.side}"),
             ("dl-number", f"{rung.parameters / 1e6:,.4g} M"),
             ("dl-number", costs.gmacs(rung.macs_per_pass)),
@@ -192,10 +193,14 @@ def results_of(rung: Rung) -> str:
         return rung.published.results
     results: dict[str, Any] = rung.provenance.get("results", {})
     try:
-        return (
-            f"accuracy {results['accuracy']['overall']:.1%} of {results['pictures_per_class']} pictures "
-            f"a class: {results['steps']} {results['sampler']} steps, guidance {results['guidance_scale']:g}"
+        settings = (
+            f"{results['pictures_per_class']} pictures a class: "
+            f"{results['steps']} {results['sampler']} steps, guidance {results['guidance_scale']:g}"
         )
+        measured = [f"accuracy {found['overall']:.1%}"] if (found := results.get("accuracy")) else []
+        if frechet := results.get("frechet"):
+            measured.append(f"Fréchet {frechet['distance']:.3g} (real pictures {frechet['real']:.3g})")
+        return f"{', '.join(measured)}, of {settings}" if measured else "not evaluated"
     except (KeyError, TypeError, ValueError):  # somebody else's, or from before they were all written down
         return "not evaluated"
 

@@ -11,7 +11,7 @@ from dit.published import PUBLISHED
 from dit.speed import Speed
 from ui.controls import fitted
 from ui.costs import ladder_html, price_html
-from ui.models import table_html, terms_of
+from ui.models import results_of, table_html, terms_of
 from ui.request import parse
 from ui.studio import Rung, Studio, open_studio
 from ui.turns import Frame, Full, Loading, Turns
@@ -197,3 +197,31 @@ def test_an_unconditional_model_is_fitted_with_what_it_can_have(no_hub: None, tm
     other = studio.rungs.index(named(studio, "DiT-T-4-solids"))
     assert fitted(studio, [other, *values[1:]]) == [other, *values[1:]]
     assert fitted(studio, [None, *values[1:]]) == [None, *values[1:]]
+
+
+SETTINGS = {"pictures_per_class": 200, "steps": 20, "sampler": "heun", "guidance_scale": 1.5}
+ACCURACY, FRECHET = {"overall": 0.9876}, {"distance": 12.345, "real": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (
+            {"accuracy": ACCURACY, "frechet": FRECHET},
+            "accuracy 98.8%, Fréchet 12.3 (real pictures 0.5), of 200",
+        ),
+        ({"accuracy": ACCURACY}, "accuracy 98.8%, of 200 pictures a class: 20 heun steps, guidance 1.5"),
+        ({"frechet": FRECHET}, "Fréchet 12.3 (real pictures 0.5), of 200"),  # unconditional
+        ({}, "not evaluated"),
+        ({"accuracy": 0.5}, "not evaluated"),  # somebody else's
+    ],
+)
+def test_results_are_told_with_their_settings(results: dict, said: str, studio: Studio) -> None:
+    rung = named(studio, "small")
+    rung.provenance["results"] = SETTINGS | results
+    assert results_of(rung).startswith(said)
+    assert f'<td class="" data-label="Results"><div>{results_of(rung)}</div>' in table_html(studio)
+
+
+def test_the_table_tells_the_network(studio: Studio) -> None:
+    assert '<td class="" data-label="Network"><div>DiT, adaLN-Zero</div>' in table_html(studio)
