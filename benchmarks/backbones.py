@@ -4,9 +4,9 @@ python -m benchmarks.backbones [--run-dir runs/backbones] [--only NAME ...] [--r
 
 Each costs about 0.1 GMACs a forward pass and sees the same pictures, in the same order, under the recipe
 `solids` shortened to 256,000 of them: half an hour each on two cores, and the same command continues where it
-was stopped. Then each is bundled, and its bundled weights are measured; what was measured is not measured
-again. The table goes to assets/backbones.json and, with --readme, into the README; a sheet of pictures, in
-the order of RUNS, to assets/backbones.png.
+was stopped. Once trained, each is bundled, and its bundled weights are measured; what was measured is not
+measured again. The table goes to assets/backbones.json and, with --readme, into the README; a sheet of
+pictures, in the order of RUNS, to assets/backbones.png.
 """
 
 import json
@@ -161,6 +161,19 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def measured() -> dict[str, dict[str, Any]]:
+    """The rows that there are, by backbone."""
+    out = ASSETS / "backbones.json"
+    return {row["backbone"]: row for row in json.loads(out.read_text())["rows"]} if out.exists() else {}
+
+
+def keep(rows: dict[str, dict[str, Any]]) -> None:
+    """Write the rows, by backbone, to assets/backbones.json, in the order of RUNS."""
+    ordered = [rows[name] for name in RUNS if name in rows]
+    text = json.dumps({"command": "python -m benchmarks.backbones", "rows": ordered}, indent=1) + "\n"
+    atomic_write(ASSETS / "backbones.json", lambda temporary: temporary.write_text(text))
+
+
 def main(
     run_dir: Path = Path("runs/backbones"),
     only: tuple[str, ...] = (),
@@ -171,7 +184,7 @@ def main(
 
     Args:
         run_dir: holds a run folder for each backbone.
-        only: names of backbones; all if empty. With some left out, nothing is measured.
+        only: names of backbones; all if empty. The table has all that were ever measured.
         device: auto, cpu, cuda, ...
         readme: write the table into README.md.
     """
@@ -182,18 +195,10 @@ def main(
         config = RUNS[name]
         print(f"{name}: {config.model}, {dit.macs(config.network()) / 1e6:.1f} MMACs", file=sys.stderr)
         train(config, run_dir / name, select(device, config.precision))
-    if only:
-        return
-    out = ASSETS / "backbones.json"
-    rows = json.loads(out.read_text())["rows"] if out.exists() else []
-    known = {row["run"]: row for row in rows}
-    runs = {name: sha256(locate(run_dir / name / "weights.safetensors")) for name in RUNS}
-    for name, run in runs.items():
-        if run not in known:
-            known[run] = measure(name, run_dir / name)
-        rows = [known[run] for run in runs.values() if run in known]
-        text = json.dumps({"command": "python -m benchmarks.backbones", "rows": rows}, indent=1) + "\n"
-        atomic_write(out, lambda temporary, text=text: temporary.write_text(text))
+        if measured().get(name, {}).get("run") != sha256(locate(run_dir / name / "weights.safetensors")):
+            row = measure(name, run_dir / name)
+            keep(measured() | {name: row})  # read anew: others may have been measured meanwhile
+    rows = list(measured().values())
     drawn = sheet(rows)
     atomic_write(ASSETS / "backbones.png", lambda temporary: drawn.save(temporary, format="png"))
     lines = table(rows)

@@ -210,9 +210,7 @@ class ModelConfig:
     def design(self) -> str:
         """The backbone in words, and how it is told timestep and class where it has the choice."""
         if self.backbone != "dit":
-            return {"diffit": "DiffiT", "diffit-image": "DiffiT in image space", "unet": "U-Net"}[
-                self.backbone
-            ]
+            return {"diffit": "DiffiT", "diffit-image": "DiffiT, image space", "unet": "U-Net"}[self.backbone]
         return f"DiT, {self.conditioning.replace('adaln', 'adaLN').replace('zero', 'Zero')}"
 
     @property

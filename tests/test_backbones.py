@@ -62,6 +62,8 @@ def test_what_is_measured_is_bundled_told_and_not_measured_again(tmp_path, monke
         provenance = {"classes": list(solids.CLASSES), "images_seen": 256_000, "name": name}
         save(tmp_path / name / "weights.safetensors", dit.build(config.network()), provenance)
     monkeypatch.setattr(backbones, "train", lambda config, run_dir, hardware: run_dir)
+    backbones.main(tmp_path, only=("adaLN",))
+    assert list(backbones.measured()) == ["adaLN"]
     backbones.main(tmp_path)
 
     rows = json.loads((tmp_path / "assets" / "backbones.json").read_text())["rows"]

@@ -40,7 +40,7 @@ def build_controls(studio: Studio) -> tuple[Controls, gr.Dropdown, gr.Checkbox, 
         0, max(top, 1), studio.rungs.index(first), step=1, label="Model size", interactive=top > 0,
         elem_id="model", info="From little compute a step to much",
     )  # fmt: skip
-    ladder = gr.HTML(costs.ladder_html(studio, first), elem_id="ladder")
+    ladder = gr.HTML(costs.ladder_html(studio, first), js_on_load=costs.LADDER_SCRIPT, elem_id="ladder")
     with gr.Row():
         label = gr.Slider(
             0, max(len(names) - 1, 1), 0, step=1, label="Class", info="What to draw", elem_id="class",
@@ -93,8 +93,13 @@ def fitted(studio: Studio, values: Sequence[Any]) -> list[Any]:
     return [model, label, steps, guidance if config.has_null_class else 1, seed, pictures, sampler]
 
 
-def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dict) -> None:
-    """Keep both lists of classes in step with each other, and they and the samplers with the model."""
+def wire_model(
+    studio: Studio, controls: Controls, name: gr.Dropdown, ladder: gr.HTML, quick: dict[str, Any]
+) -> None:
+    """Keep both lists of classes in step with each other, and they and the samplers with the model.
+
+    The model is chosen by its slider, or by a click on the ladder.
+    """
 
     def names_of(position: float | None) -> Sequence[str]:
         rungs = studio.rungs
@@ -122,14 +127,19 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
         names = names_of(position)
         return names.index(chosen) if chosen in names else gr.skip()
 
+    def on_ladder(event: gr.SelectData) -> int | dict:
+        return event.index if event.index in range(len(studio.rungs)) else gr.skip()
+
     wished = gr.State(studio.first.guidance_scale)  # comes back after a model that cannot be guided
     controls.guidance.input(lambda value: value, controls.guidance, wished, **quick)
-    controls.model.input(
-        on_model,
-        [wished, *controls.inputs()],
-        [controls.guidance, controls.sampler, controls.label, name],
-        trigger_mode="always_last",  # answers to several at once could arrive in another order
-        **quick,
-    )
+    picked = ladder.select(on_ladder, None, controls.model, trigger_mode="always_last", **quick)
+    for listen in (controls.model.input, picked.then):
+        listen(
+            on_model,
+            [wished, *controls.inputs()],
+            [controls.guidance, controls.sampler, controls.label, name],
+            trigger_mode="always_last",  # answers to several at once could arrive in another order
+            **quick,
+        )
     controls.label.input(on_label, [controls.model, controls.label], name, **quick)
     name.input(on_name, [controls.model, name], controls.label, **quick)

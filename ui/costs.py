@@ -14,11 +14,22 @@ CSS = """
 .dl-price + p { margin: 8px 2px 0; }
 .dl-ladder { display: flex; flex-wrap: wrap; gap: 4px 6px; list-style: none; padding: 0; margin: 0;
   font-size: 12px; }
-.dl-ladder li { border: 1px solid var(--border-color-primary); border-radius: 999px; padding: 1px 9px;
-  margin: 0; }
-.dl-ladder li.dl-chosen { border-color: var(--color-accent); color: var(--color-accent); font-weight: 600; }
-.dl-ladder li.dl-missing { border-style: dashed; opacity: .65; }
+.dl-ladder li { margin: 0; }
+.dl-ladder button { border: 1px solid var(--border-color-primary); border-radius: 999px; padding: 1px 9px;
+  margin: 0; background: none; box-shadow: none; color: inherit; font: inherit; cursor: pointer; }
+.dl-ladder button:hover { border-color: var(--color-accent); }
+.dl-ladder button:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 1px; }
+.dl-ladder .dl-chosen { border-color: var(--color-accent); color: var(--color-accent); font-weight: 600; }
+.dl-ladder .dl-missing { border-style: dashed; opacity: .65; }
 .dl-ladder + p { margin: 6px 2px 0; font-size: 12px; overflow-wrap: anywhere; }
+"""
+
+# The ladder's place of the model that is clicked; the component stays when its contents are set anew.
+LADDER_SCRIPT = """
+element.addEventListener('click', (event) => {
+  const chip = event.target.closest('.dl-ladder button');
+  if (chip) trigger('select', { index: Number(chip.dataset.index), value: chip.textContent });
+});
 """
 
 
@@ -72,12 +83,14 @@ def duration(seconds: float) -> str:
 def ladder_html(studio: Studio, chosen: Rung | None) -> str:
     """The models from little to much compute; those that cannot be had now are grey, and say why."""
     items = []
-    for rung in studio.rungs:
-        reason = studio.missing(rung)
-        kind = " dl-missing" if reason else ""
-        kind += " dl-chosen" if rung is chosen else ""
+    for index, rung in enumerate(studio.rungs):
+        reason, chosen_here = studio.missing(rung), rung is chosen
+        kind = f"{'dl-missing' if reason else ''} {'dl-chosen' if chosen_here else ''}".strip()
         tip = html.escape(str(reason or "") or f"{gmacs(rung.macs_per_pass)} GMACs a pass", quote=True)
-        items.append(f'<li class="{kind.strip()}" title="{tip}">{html.escape(rung.name)}</li>')
+        items.append(
+            f'<li><button type="button" class="{kind}" title="{tip}" data-index="{index}" '
+            f'aria-pressed="{str(chosen_here).lower()}">{html.escape(rung.name)}</button></li>'
+        )
     reason = studio.missing(chosen) if chosen else None
     note = f"<p>{missing_html(reason)}</p>" if reason else ""
     return f'<ol class="dl-ladder" aria-label="models, cheapest first">{"".join(items)}</ol>{note}'

@@ -167,7 +167,7 @@ def build(studio: Studio, turns: Turns) -> Refresh:
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     gr.on(None, show_price, controls.inputs(), [price, ladder], **quick)
-    wire_model(studio, controls, name, quick)
+    wire_model(studio, controls, name, ladder, quick)
     job = generate.click(
         on_generate,
         [trajectory, lock, view, *controls.inputs()],

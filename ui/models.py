@@ -27,7 +27,8 @@ CSS = """
   border-bottom: 1px solid var(--border-color-primary); }
 .dl-models tr { border: 0; }
 .dl-models td.dl-number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.dl-models td:first-child { white-space: nowrap; font-weight: 600; }
+.dl-models td:first-child, .dl-models td:nth-child(2) { white-space: nowrap; }
+.dl-models td:first-child { font-weight: 600; }
 .dl-models tr.dl-missing { opacity: .65; }
 .dl-models code { overflow-wrap: anywhere; }
 @media (max-width: 760px) {

@@ -118,6 +118,23 @@ def test_many_models_in_a_row_end_with_the_last(page: Page) -> None:
     assert not page.get_by_text("not in the list").count()  # what Gradio says of a value it has no choice for
 
 
+def test_a_click_on_the_ladder_chooses_a_model(page: Page) -> None:
+    """With all that follows from a model, as the slider does."""
+    chips, slider = page.locator("#ladder li"), page.locator("#model input[type=number]")
+    names = chips.all_inner_texts()
+    edm = names.index("edm")
+    chips.nth(edm).get_by_role("button").click()
+    expect(slider).to_have_value(str(edm), timeout=10_000)
+    expect(page.locator("#sampler input")).to_have_value("heun", timeout=10_000)
+    expect(page.locator("#ladder .dl-chosen")).to_have_text("edm")
+    expect(page.locator("#price")).to_contain_text("edm: ", timeout=10_000)
+    chips.nth(0).get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    expect(slider).to_have_value("0", timeout=10_000)
+    expect(page.locator("#sampler input")).to_have_value("ddim", timeout=10_000)
+    expect(page.locator('#ladder [aria-pressed="true"]')).to_have_text(names[0], timeout=10_000)
+
+
 def test_class_slider_and_list_go_together(page: Page) -> None:
     set_slider(page, "class", 3)
     chosen = page.locator("#class-name input")

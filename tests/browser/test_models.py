@@ -72,7 +72,7 @@ def open_models(page: Page) -> None:
 
 def test_download_cancel_go_on_and_draw(page: Page, hub: LoopbackHub) -> None:
     set_slider(page, "model", 2)
-    expect(page.locator("#ladder li.dl-chosen")).to_have_class("dl-missing dl-chosen", timeout=10_000)
+    expect(page.locator("#ladder .dl-chosen")).to_have_class("dl-missing dl-chosen", timeout=10_000)
     expect(page.locator("#ladder")).to_contain_text(f"python -m dit.hub pull {NAME}")
     page.click("#generate")
     expect(page.get_by_test_id("toast-body")).to_contain_text("not on this machine yet", timeout=10_000)
@@ -94,7 +94,7 @@ def test_download_cancel_go_on_and_draw(page: Page, hub: LoopbackHub) -> None:
     expect(page.locator("#models tr.dl-missing")).to_have_count(1)
 
     page.get_by_role("tab", name="Explore").click()
-    expect(page.locator("#ladder li.dl-chosen")).to_have_class("dl-chosen", timeout=10_000)
+    expect(page.locator("#ladder .dl-chosen")).to_have_class("dl-chosen", timeout=10_000)
     box = page.locator("#class-name input")
     box.click()
     box.press("Control+a")
