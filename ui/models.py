@@ -34,8 +34,8 @@ CSS = """
 @media (max-width: 760px) {
   .dl-models thead { display: none; }
   .dl-models tr { display: block; padding: 8px 0; border-bottom: 1px solid var(--border-color-primary); }
-  .dl-models td, .dl-models td.dl-number { display: flex; gap: 10px; border: 0; padding: 2px 0;
-    text-align: left; white-space: normal; }
+  .dl-models td, .dl-models td.dl-number, .dl-models td:first-child, .dl-models td:nth-child(2) {
+    display: flex; gap: 10px; border: 0; padding: 2px 0; text-align: left; white-space: normal; }
   .dl-models td::before { content: attr(data-label); flex: 0 0 96px; font-weight: 400;
     color: var(--body-text-color-subdued); }
 }
