@@ -1,6 +1,5 @@
 """Diffusion transformers and their neighbours: models, diffusion, samplers, weights."""
 
-from dataclasses import replace
 from typing import Any
 
 from dit.backbone import Backbone
@@ -18,11 +17,11 @@ def build(config: ModelConfig | str, **overrides: Any) -> Backbone:
     """A freshly initialised model of a config, or of a preset's name with fields replaced.
 
     Raises:
-        ValueError: no such preset, or a field out of range.
+        ValueError: no such preset or field, or a field out of range.
     """
-    return initialised(
-        preset(config, **overrides) if isinstance(config, str) else replace(config, **overrides)
-    )
+    if isinstance(config, str):
+        return initialised(preset(config, **overrides))
+    return initialised(ModelConfig.from_dict(config.to_dict() | overrides))
 
 
 __all__ = [

@@ -99,11 +99,11 @@ def preset(name: str, **overrides: Any) -> ModelConfig:
     """The config of a preset of `MODELS`, with fields replaced.
 
     Raises:
-        ValueError: no such preset, and the message says which names there are; or fields that do not fit.
+        ValueError: no such preset or field, and the message says which there are; or fields that do not fit.
     """
     if name not in MODELS:
         raise ValueError(no_such_model(name))
-    config = replace(MODELS[name], **overrides)
+    config = ModelConfig.from_dict(MODELS[name].to_dict() | overrides)
     if name in UNLABELLED and config.num_classes:
         raise ValueError(
             f"num_classes is {config.num_classes}, but {UNLABELLED[name]}, and {name} is unconditional; "

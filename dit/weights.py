@@ -23,7 +23,7 @@ from dit.diffusers_layout import DIFFUSERS_NULL, LABELS
 from dit.layers import LAYER_NORM_EPS, sincos_position_table
 from dit.layouts import FORMAT, Stored, open_stored
 from dit.models import network
-from dit.presets import preset
+from dit.presets import MODELS, preset
 from dit.published import PUBLISHED, Published, is_repo_id, published
 from dit.tensors import PICKLES, WeightsError, opened
 
@@ -152,8 +152,9 @@ def locate(source: Path | str, revision: str | None = None) -> Path:
     names = ", ".join([*bundled(), *PUBLISHED])
     is_file_name = path.suffix in (".safetensors", *PICKLES)
     if is_file_name or MODEL_NAME.fullmatch(str(source)) or not is_repo_id(str(source)):
+        bare = f" with weights (python -m train --model {source} makes some)" if str(source) in MODELS else ""
         raise WeightsError(
-            f"{source}: no such file or folder, and no model of that name; there are {names}; "
+            f"{source}: no such file or folder, and no model of that name{bare}; there are {names}; "
             "or give OWNER/NAME on the Hub"
         )
     try:

@@ -20,10 +20,10 @@ def build(studio: Studio, turns: Turns) -> None:
     inputs = [
         gr.Textbox(first.name, label="model", visible=False),
         gr.Textbox(first.titles[0] if first.classes else "0", label="class", visible=False),
-        gr.JSON(50, label="steps", visible=False),
+        gr.JSON("50", label="steps", visible=False),
         gr.JSON('"auto"', label="guidance_scale", visible=False),
-        gr.JSON(0, label="seed", visible=False),
-        gr.JSON(1, label="pictures", visible=False),
+        gr.JSON("0", label="seed", visible=False),
+        gr.JSON("1", label="pictures", visible=False),
         gr.Textbox("auto", label="sampler", visible=False),
     ]
     outputs = [

@@ -98,3 +98,10 @@ def test_ffhq_has_no_labels():
 def test_a_name_in_small_letters_finds_its_model():
     with pytest.raises(ValueError, match="did you mean DiffiT-FFHQ-64"):
         preset("diffit-ffhq-64")
+
+
+@pytest.mark.parametrize("config", ["DiT-N/8", MODELS["DiT-N/8"]], ids=["name", "config"])
+def test_an_unknown_field_lists_the_known_ones(config):
+    with pytest.raises(ValueError, match=r"unknown config fields \['heads'\]; .*'num_heads'"):
+        dit.build(config, heads=5)
+    assert dit.build(config, num_heads=4).config.num_heads == 4

@@ -266,6 +266,7 @@ def test_a_file_from_before_provenance_still_loads(path, model):
 @pytest.fixture
 def small_zoo(tmp_path, monkeypatch, model):
     monkeypatch.setattr(weights, "ZOO", tmp_path / "zoo")
+    monkeypatch.setattr(weights, "BACKBONES", tmp_path / "none")
     for name in ("DiT-T-4", "DiT-N-8"):
         save(tmp_path / "zoo" / f"{name}.safetensors", model)
     return tmp_path / "zoo"
@@ -294,9 +295,15 @@ def test_a_folder_of_something_else_is_named(tmp_path):
 
 
 def test_an_empty_zoo_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "ZOO", tmp_path / "nowhere")
+    for folder in ("ZOO", "BACKBONES"):
+        monkeypatch.setattr(weights, folder, tmp_path / "nowhere")
     with pytest.raises(WeightsError, match="no model of that name; there are DiT-XL/2-256"):
-        load("DiT-T/4")
+        load("DiT-Q/3")
+
+
+def test_a_preset_without_weights_says_how_to_make_some():
+    with pytest.raises(WeightsError, match=r"DiT-S/2: .* \(python -m train --model DiT-S/2 makes"):
+        load("DiT-S/2")
 
 
 def test_bundled_weights_can_be_described():
