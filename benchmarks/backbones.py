@@ -53,7 +53,7 @@ RUNS: dict[str, TrainConfig] = {
     "DiffiT": replace(RECIPE, model="DiffiT-C/4"),
     "U-Net": replace(RECIPE, model="UNet-C"),
 }
-PICTURES_PER_CLASS, STEPS, SAMPLER = 200, 20, "dpm-solver++"
+DRAWN = {"pictures_per_class": 200, "steps": 20, "sampler": "dpm-solver++"}  # settings of train.evaluate
 SCALES = (1.0, 1.5)  # of guidance; 1 is none, as in the DiT paper's comparison of designs
 
 
@@ -102,16 +102,10 @@ def measure(name: str, run_dir: Path) -> dict[str, Any]:
         "held_out_loss": held_out_loss(model),
         "run": sha256(run_dir / "weights.safetensors"),
         "machine": machine(),
+        **DRAWN,
     }
     for scale in SCALES:
-        wish = Evaluation(
-            weights=str(path),
-            pictures_per_class=PICTURES_PER_CLASS,
-            steps=STEPS,
-            sampler=SAMPLER,
-            guidance_scale=scale,
-        )
-        results, _ = evaluate(wish)
+        results, _ = evaluate(Evaluation(weights=str(path), guidance_scale=scale, **DRAWN))
         row[f"guidance {scale:g}"] = {key: results[key] for key in ("accuracy", "frechet")}
     record(path, results)
     return row
@@ -123,8 +117,8 @@ def sheet(rows: list[dict[str, Any]]) -> Image.Image:
     wish = dit.SampleSettings(
         classes=[y for y in range(classes) for _ in range(2)],
         seeds=range(2 * classes),
-        steps=STEPS,
-        sampler=SAMPLER,
+        steps=DRAWN["steps"],
+        sampler=DRAWN["sampler"],
         guidance_scale=SCALES[-1],
     )
     drawn = [dit.Pipeline.load(BACKBONES / row["weights"]).generate(wish).x0 for row in rows]
@@ -150,14 +144,13 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             found = row[f"guidance {scale:g}"]
             cells.append(f"{found['frechet']['distance']:.3f}, {found['accuracy']['overall']:.1%}")
         lines.append(f"| {' | '.join(cells)} |")
-    floor = rows[0]["guidance 1"]["frechet"]["real"]
+    of, machines = rows[0], " and ".join(sorted({row["machine"] for row in rows}))
     return [
         *lines,
         "",
-        f"Trained on {rows[0]['images_seen']:,} pictures each; {PICTURES_PER_CLASS} pictures a class, "
-        f"{STEPS} {SAMPLER} steps; real pictures against real ones: Frechet {floor:.3f}; "
-        f"{rows[0]['machine']}; "
-        f"{command('benchmarks.backbones')}",
+        f"Trained on {of['images_seen']:,} pictures each; {of['pictures_per_class']} pictures a class, "
+        f"{of['steps']} {of['sampler']} steps; real pictures against real ones: Frechet "
+        f"{of['guidance 1']['frechet']['real']:.3f}; {machines}; {command('benchmarks.backbones')}",
     ]
 
 
@@ -174,6 +167,13 @@ def keep(rows: dict[str, dict[str, Any]]) -> None:
     atomic_write(ASSETS / "backbones.json", lambda temporary: temporary.write_text(text))
 
 
+def is_current(row: dict[str, Any], run_dir: Path) -> bool:
+    """Whether a row is of this run, measured as it would be now, and its weights are here."""
+    weights = locate(run_dir / "weights.safetensors")
+    alike = row.get("run") == sha256(weights) and all(row.get(key) == DRAWN[key] for key in DRAWN)
+    return alike and (BACKBONES / row["weights"]).exists()
+
+
 def main(
     run_dir: Path = Path("runs/backbones"),
     only: tuple[str, ...] = (),
@@ -186,7 +186,7 @@ def main(
         run_dir: holds a run folder for each backbone.
         only: names of backbones; all if empty. The table has all that were ever measured.
         device: auto, cpu, cuda, ...
-        readme: write the table into README.md.
+        readme: write the table into README.md; of all, or not at all.
     """
     if unknown := set(only) - set(RUNS):
         raise ValueError(f"no backbone is called {sorted(unknown)}; there are {', '.join(RUNS)}")
@@ -195,7 +195,7 @@ def main(
         config = RUNS[name]
         print(f"{name}: {config.model}, {dit.macs(config.network()) / 1e6:.1f} MMACs", file=sys.stderr)
         train(config, run_dir / name, select(device, config.precision))
-        if measured().get(name, {}).get("run") != sha256(locate(run_dir / name / "weights.safetensors")):
+        if not is_current(measured().get(name, {}), run_dir / name):
             row = measure(name, run_dir / name)
             keep(measured() | {name: row})  # read anew: others may have been measured meanwhile
     rows = list(measured().values())
@@ -203,6 +203,10 @@ def main(
     atomic_write(ASSETS / "backbones.png", lambda temporary: drawn.save(temporary, format="png"))
     lines = table(rows)
     print("\n".join(lines))
+    if readme and (missing := RUNS.keys() - measured().keys()):
+        raise ValueError(
+            f"{sorted(missing)} are not measured yet; the README gets the table of all: leave --only out"
+        )
     if readme:
         write_block("backbones", lines)
 

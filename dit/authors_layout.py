@@ -6,10 +6,10 @@ import torch
 
 from dit.config import U_SHAPED, ModelConfig
 from dit.diffit import relative_position_index
-from dit.diffusers_layout import LABELS
 from dit.presets import MODELS
 from dit.tensors import TensorFile, WeightsError
 
+LABELS = "y_embedder.embedding_table.weight"
 INDEX = ".attn.relative_position_index"  # a buffer of DiffiT's files; computed here, not stored
 
 

@@ -51,7 +51,7 @@ def init_embedders(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def zero(layer: nn.Linear | nn.Conv2d) -> None:
-    """Weight and bias to 0: the layer adds nothing until it has learned to."""
+def zero_module(layer: nn.Linear | nn.Conv2d) -> None:
+    """Weight and bias to 0: until it is trained, the layer's output is 0."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -18,7 +18,7 @@ class Count:
     trainable: int  # without that table: what the DiT paper prints
     weight_bytes: int  # float32, buffers included
     macs: int  # multiply-accumulates, which the papers print as "flops"
-    macs_without_products: int  # of attention: as a profiler counts that looks at modules only
+    macs_without_attention_matmuls: int  # as profilers count that look at modules only
 
 
 @lru_cache(maxsize=256)
@@ -32,5 +32,5 @@ def count(config: ModelConfig) -> Count:
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
         weight_bytes=sum(tensor.nbytes for tensor in [*parameters, *model.buffers()]),
         macs=flops.macs(config),
-        macs_without_products=flops.macs(config, with_products=False),
+        macs_without_attention_matmuls=flops.macs(config, with_attention_matmuls=False),
     )

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dit.backbone import Backbone, init_embedders, init_linears, zero
+from dit.backbone import Backbone, init_embedders, init_linears, zero_module
 from dit.config import TIME_FACTOR, ModelConfig
 from dit.diffit import DiffiTBlock, init_bias_tables
 from dit.layers import LabelEmbedder, TimestepEmbedder
@@ -125,4 +125,4 @@ class ImageDiffiT(Backbone):
         init_embedders(self)
         if self.config.augment_dim:
             nn.init.normal_(self.augment_embedder.weight, std=0.02)
-        zero(self.final_conv)
+        zero_module(self.final_conv)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dit.authors_layout import LABELS
 from dit.config import ModelConfig
 from dit.tensors import TensorFile, WeightsError
 
@@ -18,7 +19,6 @@ DIFFUSERS_FILES = (
     "diffusion_pytorch_model.bin.index.json",
 )
 DIFFUSERS_NULL = 1000  # the null class of its DiTPipeline, however many classes a model has
-LABELS = "y_embedder.embedding_table.weight"
 
 # What diffusers' DiT config may say besides sizes, and what we compute.
 DIFFUSERS_FIXED = {

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from dit.backbone import Backbone, init_embedders, init_linears, zero
+from dit.backbone import Backbone, init_embedders, init_linears, zero_module
 from dit.blocks import DESIGNS, AdaLNZeroBlock, FinalLayer
 from dit.config import ModelConfig
 from dit.layers import Embedders, PatchEmbed, sincos_position_table
@@ -74,5 +74,5 @@ class DiT(Backbone):
         self.pos_embed.copy_(sincos_position_table(self.config.hidden_size, side)[None])
         for layer in self.modules():
             if isinstance(layer, AdaLNZeroBlock | FinalLayer):
-                zero(layer.adaLN_modulation[1])
-        zero(self.final_layer.linear)
+                zero_module(layer.adaLN_modulation[1])
+        zero_module(self.final_layer.linear)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dit.authors_layout import kind_of
+from dit.authors_layout import LABELS, kind_of
 from dit.autoencoder import LATENT_CHANNELS, autoencoder_of, load_autoencoder
 from dit.backbone import Backbone
 from dit.classes import class_names
 from dit.config import FREQUENCIES, ModelConfig
-from dit.diffusers_layout import DIFFUSERS_NULL, LABELS, diffusers_copies, to_diffusers
+from dit.diffusers_layout import DIFFUSERS_NULL, diffusers_copies, to_diffusers
 from dit.layers import sinusoids
 from dit.layouts import FORMAT
 from dit.tensors import TensorFile

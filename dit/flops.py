@@ -5,48 +5,48 @@ from collections.abc import Callable
 from dit.config import FREQUENCIES, TIME_FACTOR, ModelConfig
 
 KERNEL = 9  # places of a 3x3 convolution
-Products = Callable[[int, int, int], int]  # queries, keys, width -> what attention's two products cost
+Matmuls = Callable[[int, int, int], int]  # queries, keys, width -> what attention's two matrix products cost
 
 
-def macs(config: ModelConfig, *, with_products: bool = True) -> int:
+def macs(config: ModelConfig, *, with_attention_matmuls: bool = True) -> int:
     """Multiply-accumulates of one forward pass of one picture; 1 MAC = 2 FLOPs.
 
     Counts every matrix product and convolution, as the DiT paper's Table 4 does; norms and activations are
-    left out. Equals half of what torch.utils.flop_counter.FlopCounterMode prints.
+    left out. Equals half of what torch.utils.flop_counter.FlopCounterMode prints of all.
 
-    with_products: with attention's two, of queries with keys and of attention with values. Some published
-    counts leave them out: profilers that look at modules do not see a product between activations.
+    with_attention_matmuls: without them, the products of queries with keys and of attention with values are
+    left out, as in some published counts: profilers that look at modules do not see a product of activations.
     """
-    products = _products if with_products else _unseen
+    matmuls = _matmuls if with_attention_matmuls else _none
     if config.backbone == "unet":
-        return _unet(config, products)
+        return _unet(config, matmuls)
     if config.backbone == "diffit-image":
-        return _image_diffit(config, products)
-    return _isotropic(config, products)
+        return _image_diffit(config, matmuls)
+    return _isotropic(config, matmuls)
 
 
-def _products(queries: int, keys: int, width: int) -> int:
+def _matmuls(queries: int, keys: int, width: int) -> int:
     """Queries with keys, then what comes of it with values; all heads."""
     return 2 * queries * keys * width
 
 
-def _unseen(queries: int, keys: int, width: int) -> int:
-    """The same for who does not count them."""
+def _none(queries: int, keys: int, width: int) -> int:
+    """The same, not counted."""
     return 0
 
 
-def _isotropic(config: ModelConfig, products: Products) -> int:
+def _isotropic(config: ModelConfig, matmuls: Matmuls) -> int:
     """DiT's four designs, and the latent DiffiT."""
     T, D, p = config.tokens, config.hidden_size, config.patch_size
     memory = 1 + (config.num_classes > 0)  # tokens of timestep and label
     design = "diffit" if config.backbone == "diffit" else config.conditioning
     length = T + memory if design == "in-context" else T
-    block = _attention(length, length, D, products) + _mlp(length, D, config.mlp_ratio)
+    block = _attention(length, length, D, matmuls) + _mlp(length, D, config.mlp_ratio)
     block += {
         "adaln-zero": 6 * D**2,
         "adaln": 4 * D**2,
         "in-context": 0,
-        "cross-attention": 2 * T * D**2 + 2 * memory * D**2 + products(T, memory, D),  # q, proj; k, v
+        "cross-attention": 2 * T * D**2 + 2 * memory * D**2 + matmuls(T, memory, D),  # q, proj; k, v
         "diffit": 3 * D**2,  # what time adds to q, k and v
     }[design]
     final = T * D * p**2 * config.out_channels + (2 * D**2 if design in ("adaln-zero", "adaln") else 0)
@@ -54,9 +54,9 @@ def _isotropic(config: ModelConfig, products: Products) -> int:
     return T * config.in_channels * p**2 * D + config.depth * block + final + timestep
 
 
-def _attention(tokens: int, keys: int, width: int, products: Products) -> int:
+def _attention(tokens: int, keys: int, width: int, matmuls: Matmuls) -> int:
     """q, k, v, the two products (of a token with the `keys` that it sees), and the output's linear layer."""
-    return 4 * tokens * width**2 + products(tokens, keys, width)
+    return 4 * tokens * width**2 + matmuls(tokens, keys, width)
 
 
 def _mlp(tokens: int, width: int, ratio: float) -> int:
@@ -68,7 +68,7 @@ def _conv(of: int, to: int, side: int) -> int:
     return KERNEL * of * to * side**2
 
 
-def _image_diffit(config: ModelConfig, products: Products) -> int:
+def _image_diffit(config: ModelConfig, matmuls: Matmuls) -> int:
     """Without the embedding of augmentations, which drawing leaves out."""
     time, stages, area = TIME_FACTOR * config.hidden_size, config.stages, config.window_size**2
     total = 2 * FREQUENCIES * time + time**2
@@ -76,7 +76,7 @@ def _image_diffit(config: ModelConfig, products: Products) -> int:
     total += _conv(stages[0][0], config.out_channels, config.input_size)
     for i, (width, side) in enumerate(stages):
         block = _conv(width, width, side) + 3 * time * width
-        block += _attention(side**2, area, width, products) + _mlp(side**2, width, config.mlp_ratio)
+        block += _attention(side**2, area, width, matmuls) + _mlp(side**2, width, config.mlp_ratio)
         bottleneck = i == len(stages) - 1
         total += block * config.depth * (1 if bottleneck else 2)
         if not bottleneck:
@@ -85,7 +85,7 @@ def _image_diffit(config: ModelConfig, products: Products) -> int:
     return total
 
 
-def _unet(config: ModelConfig, products: Products) -> int:
+def _unet(config: ModelConfig, matmuls: Matmuls) -> int:
     """diffusers' UNet2DModel with what `unet.unet_arguments` says."""
     first, stages = config.hidden_size * config.channel_mult[0], config.stages
     time = 4 * first
@@ -95,7 +95,7 @@ def _unet(config: ModelConfig, products: Products) -> int:
         return _conv(of, to, side) + _conv(to, to, side) + time * to + shortcut
 
     def attention(width: int, side: int, stage: int) -> int:
-        return _attention(side**2, side**2, width, products) if stage else 0  # not in the first stage
+        return _attention(side**2, side**2, width, matmuls) if stage else 0  # not in the first stage
 
     total = first * time + time**2
     total += _conv(config.in_channels, first, config.input_size)

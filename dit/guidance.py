@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ SCHEDULES: dict[str, GuidanceSchedule] = {"constant": constant, "power-cosine": 
 
 def check_scale(scale: object) -> None:
     """Raises ValueError unless it can be a guidance scale."""
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < math.inf:
+    if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 <= scale < math.inf:
         raise ValueError(
             f"guidance_scale is {scale!r}; it must be a finite number, 0 or more (1 means no guidance)"
         )
@@ -77,15 +78,15 @@ class Guided:
             null = f" ({last}: no class)" if config.has_null_class else ""
             raise ValueError(f"labels {y.tolist()} must lie in 0..{last}{null}")
         if channels is not None and not 1 <= channels <= config.in_channels:
-            raise ValueError(f"guided channels is {channels}; this model has 1 to {config.in_channels}")
+            raise ValueError(f"guided_channels is {channels}; this model has 1 to {config.in_channels}")
         edm = config.formulation == "edm"
         highest = math.inf if edm else NUM_TIMESTEPS - 1
         if interval and not 0 <= interval[0] <= interval[1] <= highest:
             kind = "sigma, ascending" if edm else f"timestep, ascending, in 0..{highest}"
-            raise ValueError(f"guidance interval is {interval}; give lowest and highest {kind}")
+            raise ValueError(f"guidance_interval is {interval}; give lowest and highest {kind}")
         if edm and schedule is not constant:
             raise ValueError(
-                f"guidance schedule is {schedule.__name__}, one of timesteps, and an EDM model has sigmas; "
+                f"guidance_schedule is {schedule.__name__}, one of timesteps, and an EDM model has sigmas; "
                 "use constant"
             )
         self.model, self.y, self.scale = model, y, float(scale)

@@ -133,7 +133,7 @@ def block(name: str, config: ModelConfig) -> str:
         ("tokens", f"{config.tokens:,}"),
         ("parameters", f"{counted.parameters:,}, of them trained {counted.trainable:,}"),
         ("a forward pass", f"{counted.macs / 1e9:,.3f} GMACs = {2 * counted.macs / 1e9:,.3f} GFLOPs"),
-        ("", f"{counted.macs_without_products / 1e9:,.3f} GMACs without attention's two products"),
+        ("", f"{counted.macs_without_attention_matmuls / 1e9:,.3f} GMACs without attention's two products"),
         ("weights", f"{size_of(counted.weight_bytes)} in float32"),
         ("to sample", f"{size_of(memory.sampling_bytes(config))} of activations a picture, at the peak"),
         ("to train", f"{size_of(memory.training_bytes(config))} kept a picture for the backward pass"),
@@ -170,7 +170,8 @@ def diffit_note() -> str:
     """Why DiffiT's printed Gflops are lower than our count, in numbers that are counted now."""
     result = next(r for r in papers.GUIDED_OTHERS if r.preset == "DiffiT-XL/2" and r.gflops)
     (diffit, diffit_seen), (dit, dit_seen) = (
-        (macs(config), macs(config, with_products=False)) for config in (result.config, preset("DiT-XL/2"))
+        (macs(config), macs(config, with_attention_matmuls=False))
+        for config in (result.config, preset("DiT-XL/2"))
     )
     return (
         f"DiffiT is printed with {gflops_text(result.gflops)} Gflops, and counts {diffit / 1e9:.3f} "

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dit.backbone import Backbone, zero
+from dit.backbone import Backbone, zero_module
 from dit.config import ModelConfig
 from dit.layers import drop_labels
 
@@ -54,4 +54,4 @@ class UNet(Backbone):
 
     def init_weights(self) -> None:
         """diffusers' own, but that the output starts at exactly 0, as that of all other networks here."""
-        zero(self.unet.conv_out)
+        zero_module(self.unet.conv_out)

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dit import remote
-from dit.authors_layout import kind_of, kind_of_tensors
+from dit.authors_layout import LABELS, kind_of, kind_of_tensors
 from dit.backbone import Backbone
 from dit.config import ModelConfig
-from dit.diffusers_layout import DIFFUSERS_NULL, LABELS
+from dit.diffusers_layout import DIFFUSERS_NULL
 from dit.layers import LAYER_NORM_EPS, sincos_position_table
 from dit.layouts import FORMAT, Stored, open_stored
 from dit.models import network
@@ -149,13 +149,16 @@ def locate(source: Path | str, revision: str | None = None) -> Path:
         return here
     if name:
         return remote.fetch(PUBLISHED[name].repo_id, PUBLISHED[name].revision)
-    names = ", ".join([*bundled(), *PUBLISHED])
+    names = [*bundled(), *PUBLISHED]
     is_file_name = path.suffix in (".safetensors", *PICKLES)
     if is_file_name or MODEL_NAME.fullmatch(str(source)) or not is_repo_id(str(source)):
-        bare = f" with weights (python -m train --model {source} makes some)" if str(source) in MODELS else ""
+        near = [name for name in names if name.replace("/", "-").startswith(f"{source}-".replace("/", "-"))]
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        if not near and str(source) in MODELS:
+            hint = f" with weights (python -m train --model {source} makes some)"
         raise WeightsError(
-            f"{source}: no such file or folder, and no model of that name{bare}; there are {names}; "
-            "or give OWNER/NAME on the Hub"
+            f"{source}: no such file or folder, and no model of that name{hint}; "
+            f"there are {', '.join(names)}; or give OWNER/NAME on the Hub"
         )
     try:
         return remote.fetch(str(source), revision)

@@ -9,6 +9,7 @@ from PIL import Image
 
 import dit
 from benchmarks import backbones
+from benchmarks.readme import README
 from dit.weights import describe, save
 from train import evaluate, solids
 
@@ -18,8 +19,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few real pictures, and few drawn."""
     for module in (backbones, evaluate):
         monkeypatch.setattr(module, "REFERENCE_PICTURES", 60)
-    monkeypatch.setattr(backbones, "PICTURES_PER_CLASS", 3)
-    monkeypatch.setattr(backbones, "STEPS", 2)
+    monkeypatch.setattr(backbones, "DRAWN", {"pictures_per_class": 3, "steps": 2, "sampler": "ddim"})
 
 
 def test_all_cost_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +64,8 @@ def test_what_is_measured_is_bundled_told_and_not_measured_again(tmp_path, monke
     monkeypatch.setattr(backbones, "train", lambda config, run_dir, hardware: run_dir)
     backbones.main(tmp_path, only=("adaLN",))
     assert list(backbones.measured()) == ["adaLN"]
+    with pytest.raises(ValueError, match=r"\['adaLN-Zero'\] are not measured yet; the README gets the table"):
+        backbones.main(tmp_path, only=("adaLN",), readme=True)
     backbones.main(tmp_path)
 
     rows = json.loads((tmp_path / "assets" / "backbones.json").read_text())["rows"]
@@ -80,3 +82,21 @@ def test_what_is_measured_is_bundled_told_and_not_measured_again(tmp_path, monke
     monkeypatch.setattr(backbones, "sheet", lambda rows: Image.new("RGB", (4, 4)))
     backbones.main(tmp_path)
     assert json.loads((tmp_path / "assets" / "backbones.json").read_text())["rows"] == rows
+    assert backbones.is_current(rows[1], tmp_path / "adaLN")
+    assert not backbones.is_current(rows[1], tmp_path / "adaLN-Zero")  # another run
+    assert not backbones.is_current(rows[1] | {"steps": 3}, tmp_path / "adaLN")
+    path.unlink()
+    assert not backbones.is_current(rows[1], tmp_path / "adaLN")
+
+
+def test_what_the_repository_holds_is_one_comparison() -> None:
+    """The table, the bundled weights and the README tell the same."""
+    rows = list(backbones.measured().values())
+    assert [row["backbone"] for row in rows] == list(backbones.RUNS)
+    for row in rows:
+        config, provenance = describe(backbones.BACKBONES / row["weights"])
+        assert config == backbones.RUNS[row["backbone"]].network()
+        assert row["macs"] == dit.macs(config) and row["images_seen"] == provenance["images_seen"] == 256_000
+        guided = {key: provenance["results"][key] for key in ("accuracy", "frechet")}
+        assert guided == row[f"guidance {provenance['results']['guidance_scale']:g}"]
+    assert "\n".join(backbones.table(rows)) in README.read_text()

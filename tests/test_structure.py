@@ -41,8 +41,8 @@ DIT = {
     "download": {"published", "tensors"},
     "hub_errors": {"download", "published"},
     "remote": {"diffusers_layout", "download", "hub_errors", "published"},
-    "diffusers_layout": {"config", "tensors"},
-    "authors_layout": {"config", "diffit", "diffusers_layout", "presets", "tensors"},
+    "diffusers_layout": {"authors_layout", "config", "tensors"},
+    "authors_layout": {"config", "diffit", "presets", "tensors"},
     "layouts": {"authors_layout", "config", "diffusers_layout", "tensors"},
     "weights": {
         "authors_layout",

@@ -128,6 +128,7 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
         "guidance_scale": evaluation.guidance_scale,
         "eta": evaluation.eta,
         "seed": evaluation.seed,
+        "pictures": len(pictures),
         "pictures_per_class": evaluation.pictures_per_class,
         **told,
         "frechet": frechet(judge, pictures),

@@ -44,7 +44,7 @@ def build_controls(studio: Studio) -> tuple[Controls, gr.Dropdown, gr.Checkbox, 
     with gr.Row():
         label = gr.Slider(
             0, max(len(names) - 1, 1), 0, step=1, label="Class", info="What to draw", elem_id="class",
-            min_width=140, interactive=bool(names),
+            min_width=140, interactive=bool(names), buttons=[],
         )  # fmt: skip
         name = gr.Dropdown(
             names, value=names[0] if names else None, label="Class by name", info="Type to search",
@@ -55,7 +55,7 @@ def build_controls(studio: Studio) -> tuple[Controls, gr.Dropdown, gr.Checkbox, 
         info="From noise to picture; Heun's sampler looks twice a step, the others once",
     )  # fmt: skip
     guidance = gr.Slider(
-        1, 8, first.guidance_scale, step=0.1, label="Guidance scale", elem_id="guidance",
+        1, 8, first.guidance_scale, step=0.1, label="Guidance scale", elem_id="guidance", buttons=[],
         info="How strongly the class pulls; above 1, each look costs two passes",
         interactive=first.config.has_null_class,
     )  # fmt: skip
@@ -93,12 +93,10 @@ def fitted(studio: Studio, values: Sequence[Any]) -> list[Any]:
     return [model, label, steps, guidance if config.has_null_class else 1, seed, pictures, sampler]
 
 
-def wire_model(
-    studio: Studio, controls: Controls, name: gr.Dropdown, ladder: gr.HTML, quick: dict[str, Any]
-) -> None:
+def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dict[str, Any]) -> None:
     """Keep both lists of classes in step with each other, and they and the samplers with the model.
 
-    The model is chosen by its slider, or by a click on the ladder.
+    quick: how all listeners listen. Of several events at once the last must count.
     """
 
     def names_of(position: float | None) -> Sequence[str]:
@@ -127,19 +125,20 @@ def wire_model(
         names = names_of(position)
         return names.index(chosen) if chosen in names else gr.skip()
 
-    def on_ladder(event: gr.SelectData) -> int | dict:
-        return event.index if event.index in range(len(studio.rungs)) else gr.skip()
-
     wished = gr.State(studio.first.guidance_scale)  # comes back after a model that cannot be guided
     controls.guidance.input(lambda value: value, controls.guidance, wished, **quick)
-    picked = ladder.select(on_ladder, None, controls.model, trigger_mode="always_last", **quick)
-    for listen in (controls.model.input, picked.then):
-        listen(
-            on_model,
-            [wished, *controls.inputs()],
-            [controls.guidance, controls.sampler, controls.label, name],
-            trigger_mode="always_last",  # answers to several at once could arrive in another order
-            **quick,
-        )
-    controls.label.input(on_label, [controls.model, controls.label], name, **quick)
+    controls.model.change(
+        on_model,
+        [wished, *controls.inputs()],
+        [controls.guidance, controls.sampler, controls.label, name],
+        **quick,
+    )
+    # Release comes after a number that was typed out of range, too.
+    gr.on(
+        [controls.label.input, controls.label.release],
+        on_label,
+        [controls.model, controls.label],
+        name,
+        **quick,
+    )
     name.input(on_name, [controls.model, name], controls.label, **quick)

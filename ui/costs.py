@@ -24,11 +24,15 @@ CSS = """
 .dl-ladder + p { margin: 6px 2px 0; font-size: 12px; overflow-wrap: anywhere; }
 """
 
-# The ladder's place of the model that is clicked; the component stays when its contents are set anew.
+# A click moves the slider here, not by way of the server, so that the last of quick clicks counts.
+# Listens on the component, which stays when its contents are set anew.
 LADDER_SCRIPT = """
 element.addEventListener('click', (event) => {
   const chip = event.target.closest('.dl-ladder button');
-  if (chip) trigger('select', { index: Number(chip.dataset.index), value: chip.textContent });
+  if (!chip) return;
+  const slider = document.querySelector('#model input[type=range]');
+  slider.value = chip.dataset.index;
+  slider.dispatchEvent(new Event('input', { bubbles: true }));
 });
 """
 
@@ -89,7 +93,7 @@ def ladder_html(studio: Studio, chosen: Rung | None) -> str:
         tip = html.escape(str(reason or "") or f"{gmacs(rung.macs_per_pass)} GMACs a pass", quote=True)
         items.append(
             f'<li><button type="button" class="{kind}" title="{tip}" data-index="{index}" '
-            f'aria-pressed="{str(chosen_here).lower()}">{html.escape(rung.name)}</button></li>'
+            f"{' aria-current=true' if chosen_here else ''}>{html.escape(rung.name)}</button></li>"
         )
     reason = studio.missing(chosen) if chosen else None
     note = f"<p>{missing_html(reason)}</p>" if reason else ""

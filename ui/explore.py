@@ -109,7 +109,7 @@ def build(studio: Studio, turns: Turns) -> Refresh:
             with gr.Row():
                 scrub = gr.Slider(
                     1, 2, 1, step=1, label="Back through the steps", info="Nothing is computed again",
-                    interactive=False, scale=2, elem_id="scrub",
+                    interactive=False, scale=2, elem_id="scrub", buttons=[],
                 )  # fmt: skip
                 view = gr.Radio([PREDICTED, NOISY], value=PREDICTED, label="Show", scale=1, elem_id="view")
     trajectory = gr.State(None, time_to_live=3600)
@@ -122,7 +122,10 @@ def build(studio: Studio, turns: Turns) -> Refresh:
         try:
             request = parse(studio.rungs, *fitted(studio, values))
         except (TypeError, ValueError) as error:
-            return costs.complaint_html(str(error)), costs.ladder_html(studio, None)
+            known = values[0] in range(len(studio.rungs))
+            return costs.complaint_html(str(error)), costs.ladder_html(
+                studio, studio.rungs[int(values[0])] if known else None
+            )
         return costs.price_html(request), costs.ladder_html(studio, request.rung)
 
     async def on_generate(
@@ -167,7 +170,7 @@ def build(studio: Studio, turns: Turns) -> Refresh:
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     gr.on(None, show_price, controls.inputs(), [price, ladder], **quick)
-    wire_model(studio, controls, name, ladder, quick)
+    wire_model(studio, controls, name, quick | {"trigger_mode": "always_last"})
     job = generate.click(
         on_generate,
         [trajectory, lock, view, *controls.inputs()],
@@ -182,7 +185,9 @@ def build(studio: Studio, turns: Turns) -> Refresh:
     job.failure(on_failure, trajectory, [generate, stop, status, scrub, view], **quick)
     stop.click(on_stop, None, None, **quick)
     for control in (scrub, view):
-        control.input(on_scrub, [trajectory, scrub, view], [canvas, status], **quick)
+        control.input(
+            on_scrub, [trajectory, scrub, view], [canvas, status], trigger_mode="always_last", **quick
+        )
     return lambda event: event.then(show_price, controls.inputs(), [price, ladder], **quick)
 
 

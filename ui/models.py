@@ -194,14 +194,15 @@ def results_of(rung: Rung) -> str:
         return rung.published.results
     results: dict[str, Any] = rung.provenance.get("results", {})
     try:
-        settings = (
-            f"{results['pictures_per_class']} pictures a class: "
-            f"{results['steps']} {results['sampler']} steps, guidance {results['guidance_scale']:g}"
-        )
-        measured = [f"accuracy {found['overall']:.1%}"] if (found := results.get("accuracy")) else []
+        settings = f"{results['steps']} {results['sampler']} steps, guidance {results['guidance_scale']:g}"
+        measured, pictures = [], f"{results['pictures_per_class']} pictures a class"
+        if accuracy := results.get("accuracy"):
+            measured.append(f"accuracy {accuracy['overall']:.1%}")
+        else:  # of an unconditional model
+            pictures = f"{results['pictures']:,} pictures"
         if frechet := results.get("frechet"):
             measured.append(f"Fréchet {frechet['distance']:.3g} (real pictures {frechet['real']:.3g})")
-        return f"{', '.join(measured)}, of {settings}" if measured else "not evaluated"
+        return f"{', '.join(measured)}, of {pictures}: {settings}" if measured else "not evaluated"
     except (KeyError, TypeError, ValueError):  # somebody else's, or from before they were all written down
         return "not evaluated"
 

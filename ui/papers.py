@@ -212,8 +212,15 @@ def reading() -> str:
 
 
 def rows() -> list[list[Value]]:
-    """The table's rows; what is not printed, or not built here, is empty."""
-    counts = {name: _numbers(counted) for name, counted in json.loads(COUNTS.read_text()).items()}
+    """The table's rows; what is not printed, or not built here, is empty.
+
+    Raises:
+        ValueError: a model that has not been counted.
+    """
+    stored = json.loads(COUNTS.read_text())
+    if missing := papers.models().keys() - stored.keys():
+        raise ValueError(f"{COUNTS} has not {sorted(missing)}; make it anew: python -m benchmarks.counts")
+    counts = {name: _numbers(counted) for name, counted in stored.items()}
     own = []
     for name in papers.BASELINES:
         gmacs, *others = counts[name]

@@ -30,7 +30,7 @@ def table_html(columns: Sequence[Column], rows: Sequence[Sequence[Value]]) -> st
         '<div class="dl-sortable">'
         '<input type="search" placeholder="Search" aria-label="Show rows that hold"/>'
         f'<div class="dl-scroll" tabindex="0"><table><thead><tr>{heads}</tr></thead>'
-        f'<tbody>{lines}</tbody></table></div><p class="dl-nothing" role="status" hidden></p></div>'
+        f'<tbody>{lines}</tbody></table></div><p class="dl-nothing" role="status"></p></div>'
     )
 
 
@@ -83,7 +83,7 @@ CSS = """
 .dl-sortable th button:focus-visible { outline: 2px solid var(--color-accent); outline-offset: -2px; }
 .dl-sortable th[aria-sort=ascending] button::after { content: " ▲"; }
 .dl-sortable th[aria-sort=descending] button::after { content: " ▼"; }
-.dl-sortable .dl-nothing { margin: 8px 2px; }
+.dl-sortable .dl-nothing:not(:empty) { margin: 8px 2px; }
 @media (max-width: 760px) {
   .dl-sortable th:first-child, .dl-sortable td:first-child { min-width: 108px; max-width: 132px;
     white-space: normal; }
@@ -117,8 +117,7 @@ element.addEventListener('input', (event) => {
     row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
     found += !row.hidden;
   }
-  const nothing = element.querySelector('.dl-nothing');
-  nothing.hidden = found > 0;
-  nothing.textContent = found ? '' : `No row holds “${event.target.value.trim()}”.`;
+  const said = found ? '' : `No row holds “${event.target.value.trim()}”.`;
+  element.querySelector('.dl-nothing').textContent = said;
 });
 """

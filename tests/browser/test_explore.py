@@ -132,7 +132,43 @@ def test_a_click_on_the_ladder_chooses_a_model(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(slider).to_have_value("0", timeout=10_000)
     expect(page.locator("#sampler input")).to_have_value("ddim", timeout=10_000)
-    expect(page.locator('#ladder [aria-pressed="true"]')).to_have_text(names[0], timeout=10_000)
+    expect(page.locator('#ladder [aria-current="true"]')).to_have_text(names[0], timeout=10_000)
+
+
+def test_of_quick_clicks_the_last_one_counts(page: Page) -> None:
+    names = page.locator("#ladder li").all_inner_texts()
+    edm, free = names.index("edm"), names.index("free")
+    for first, last, sampler in ((edm, free, "ddim"), (free, edm, "heun")):
+        page.evaluate("at => document.querySelectorAll('#ladder button')[at].click()", first)
+        page.evaluate("at => document.querySelectorAll('#ladder button')[at].click()", last)
+        expect(page.locator("#model input[type=number]")).to_have_value(str(last))
+        expect(page.locator("#price")).to_contain_text(f"{names[last]}: ", timeout=10_000)
+        expect(page.locator("#sampler input")).to_have_value(sampler, timeout=10_000)
+        expect(page.locator("#ladder .dl-chosen")).to_have_text(names[last], timeout=10_000)
+
+
+def test_reset_and_numbers_out_of_range_choose_a_model_too(page: Page) -> None:
+    """The slider changes otherwise than by moving it; what follows from the model follows."""
+    names = page.locator("#ladder li").all_inner_texts()
+    slider, sampler = page.locator("#model input[type=number]"), page.locator("#sampler input")
+    first = slider.input_value()
+    set_slider(page, "model", names.index("edm"))
+    expect(sampler).to_have_value("heun", timeout=10_000)
+    page.locator("#model button").click()  # reset
+    expect(slider).to_have_value(first)
+    expect(sampler).to_have_value("ddim", timeout=10_000)
+    slider.fill("99")
+    slider.blur()
+    expect(slider).to_have_value(str(len(names) - 1), timeout=10_000)  # DiT-XL/2 for 512 pixels
+    expect(page.locator("#class-name input")).to_have_value("tench", timeout=10_000)
+
+
+def test_a_class_out_of_range_becomes_the_last_and_is_named(page: Page) -> None:
+    box = page.locator("#class input[type=number]")
+    box.fill("99")
+    box.blur()
+    expect(box).to_have_value("9", timeout=10_000)
+    expect(page.locator("#class-name input")).to_have_value("star", timeout=10_000)
 
 
 def test_class_slider_and_list_go_together(page: Page) -> None:

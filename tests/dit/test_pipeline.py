@@ -386,7 +386,7 @@ def test_a_model_without_weights_can_plan(fields, passes_wanted, random_model, p
 
 @pytest.mark.parametrize(
     ("fields", "said"),
-    [({"classes": [3, 10]}, "class is 10.*0 to 9"), ({"guided_channels": 4}, "guided channels is 4")],
+    [({"classes": [3, 10]}, "class is 10.*0 to 9"), ({"guided_channels": 4}, "guided_channels is 4")],
     ids=str,
 )
 def test_a_plan_refuses_what_the_model_could_not_serve(fields, said, pipeline):
@@ -458,7 +458,7 @@ def test_numbers_that_are_not_whole_are_refused(fields, said):
         ({"classes": [-1, 3]}, "class is -1.*0 to 9"),
         ({"guidance_scale": -1.0}, "guidance_scale is -1.0"),
         ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
-        ({"guided_channels": 4}, "guided channels is 4"),
+        ({"guided_channels": 4}, "guided_channels is 4"),
         ({"guidance_interval": (5, 4)}, r"\(5, 4\)"),
     ],
     ids=str,

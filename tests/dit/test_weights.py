@@ -304,6 +304,8 @@ def test_an_empty_zoo_says_so(tmp_path, monkeypatch):
 def test_a_preset_without_weights_says_how_to_make_some():
     with pytest.raises(WeightsError, match=r"DiT-S/2: .* \(python -m train --model DiT-S/2 makes"):
         load("DiT-S/2")
+    with pytest.raises(WeightsError, match=r"; did you mean DiT-XL/2-256 or DiT-XL/2-512\?; there"):
+        load("DiT-XL/2")
 
 
 def test_bundled_weights_can_be_described():

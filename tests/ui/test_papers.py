@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.counts import counted
 from dit import papers as records
+from dit.flops import macs
 from dit.memory import _pretended, forward_peak, sampling_bytes
 from dit.presets import MODELS
 from ui import papers
@@ -69,6 +70,23 @@ def test_the_stored_counts_are_those_of_the_code(name):
     """If not: python -m benchmarks.counts."""
     stored = json.loads(papers.COUNTS.read_text())
     assert stored[name] == counted(MODELS[name])
+
+
+def test_compute_is_stored_of_all_and_of_no_others():
+    """If not: python -m benchmarks.counts."""
+    stored, models = json.loads(papers.COUNTS.read_text()), records.models()
+    assert list(stored) == list(models)
+    for name, config in models.items():
+        assert (stored[name]["macs"], stored[name]["tokens"]) == (macs(config), config.tokens)
+
+
+def test_a_model_that_was_not_counted_is_named(tmp_path, monkeypatch):
+    stored = json.loads(papers.COUNTS.read_text())
+    del stored["UNet-C"]
+    (tmp_path / "counts.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(papers, "COUNTS", tmp_path / "counts.json")
+    with pytest.raises(ValueError, match=r"has not \['UNet-C'\]; make it anew: python -m benchmarks.counts"):
+        papers.rows()
 
 
 def test_activations_do_not_depend_on_depth():

@@ -211,7 +211,10 @@ ACCURACY, FRECHET = {"overall": 0.9876}, {"distance": 12.345, "real": 0.5}
             "accuracy 98.8%, Fréchet 12.3 (real pictures 0.5), of 200",
         ),
         ({"accuracy": ACCURACY}, "accuracy 98.8%, of 200 pictures a class: 20 heun steps, guidance 1.5"),
-        ({"frechet": FRECHET}, "Fréchet 12.3 (real pictures 0.5), of 200"),  # unconditional
+        (
+            {"frechet": FRECHET, "pictures": 2000},
+            "Fréchet 12.3 (real pictures 0.5), of 2,000 pictures: 20 heun",
+        ),
         ({}, "not evaluated"),
         ({"accuracy": 0.5}, "not evaluated"),  # somebody else's
     ],
