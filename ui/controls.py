@@ -133,12 +133,5 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
         [controls.guidance, controls.sampler, controls.label, name],
         **quick,
     )
-    # Release comes after a number that was typed out of range, too.
-    gr.on(
-        [controls.label.input, controls.label.release],
-        on_label,
-        [controls.model, controls.label],
-        name,
-        **quick,
-    )
+    controls.label.change(on_label, [controls.model, controls.label], name, **quick)
     name.input(on_name, [controls.model, name], controls.label, **quick)
