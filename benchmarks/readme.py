@@ -40,4 +40,5 @@ def machine() -> str:
         if line.startswith("model name"):
             name = line.split(":", 1)[1].strip()
             break
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__.split('+')[0]}"
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__.split('+')[0]}"
