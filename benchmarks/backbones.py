@@ -133,9 +133,10 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: row["guidance 1"]["frechet"]["distance"]):
+        depth = RUNS[row["backbone"]].depth  # where it is not the preset's
         cells = [
             row["backbone"],
-            row["model"],
+            row["model"] + (f", {depth} blocks" if depth else ""),
             f"{row['parameters'] / 1e6:.2f} M",
             f"{row['macs'] / 1e6:.1f}",
         ]
