@@ -14,6 +14,7 @@ from benchmarks.browser import serve, set_slider
 from benchmarks.full_size import diffusers_state, random_model
 from dit.export import scheduler_config, transformer_config
 from dit.published import PUBLISHED
+from dit.weights import bundled
 from tests.conftest import DATA
 from tests.hub import LoopbackHub
 from tests.hub import serve as serve_hub
@@ -67,11 +68,11 @@ def page(
 
 def open_models(page: Page) -> None:
     page.get_by_role("tab", name="Models").click()
-    expect(page.locator("#models tbody tr")).to_have_count(4, timeout=10_000)
+    expect(page.locator("#models tbody tr")).to_have_count(len(bundled()) + len(PUBLISHED), timeout=10_000)
 
 
 def test_download_cancel_go_on_and_draw(page: Page, hub: LoopbackHub) -> None:
-    set_slider(page, "model", 2)
+    page.locator("#ladder").get_by_role("button", name=NAME).click()
     expect(page.locator("#ladder .dl-chosen")).to_have_class("dl-missing dl-chosen", timeout=10_000)
     expect(page.locator("#ladder")).to_contain_text(f"python -m dit.hub pull {NAME}")
     page.click("#generate")
