@@ -6,7 +6,7 @@ Each costs about 0.1 GMACs a forward pass and sees the same pictures, in the sam
 `solids` shortened to 256,000 of them: half an hour each on two cores, and the same command continues where it
 was stopped. Once trained, each is bundled, and its bundled weights are measured; what was measured is not
 measured again. The table goes to assets/backbones.json and, with --readme, into the README; a sheet of
-pictures, in the order of RUNS, to assets/backbones.png.
+pictures, in the order of the table, to assets/backbones.png.
 """
 
 import json
@@ -126,31 +126,31 @@ def sheet(rows: list[dict[str, Any]]) -> Image.Image:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """The rows in Markdown, best Frechet distance without guidance first."""
+    """The rows, as they come, in Markdown."""
     lines = [
-        "| backbone | model | parameters | MMACs a pass | held-out loss | Frechet, accuracy without guidance "
-        f"| with guidance {SCALES[1]:g} |",
+        "| backbone | weights | parameters | MMACs a pass | held-out loss "
+        f"| Fréchet, accuracy without guidance | with guidance {SCALES[1]:g} |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(rows, key=lambda row: row["guidance 1"]["frechet"]["distance"]):
+    for row in rows:
         depth = RUNS[row["backbone"]].depth  # where it is not the preset's
         cells = [
             row["backbone"],
-            row["model"] + (f", {depth} blocks" if depth else ""),
+            row["weights"].removesuffix(".safetensors") + (f", {depth} blocks" if depth else ""),
             f"{row['parameters'] / 1e6:.2f} M",
             f"{row['macs'] / 1e6:.1f}",
         ]
         cells.append(f"{row['held_out_loss']:.4f}")
         for scale in SCALES:
             found = row[f"guidance {scale:g}"]
-            cells.append(f"{found['frechet']['distance']:.3f}, {found['accuracy']['overall']:.1%}")
+            cells.append(f"{found['frechet']['distance']:.3f}, {found['accuracy']['overall']:.2%}")
         lines.append(f"| {' | '.join(cells)} |")
     of, machines = rows[0], " and ".join(sorted({row["machine"] for row in rows}))
     return [
         *lines,
         "",
         f"Trained on {of['images_seen']:,} pictures each; {of['pictures_per_class']} pictures a class, "
-        f"{of['steps']} {of['sampler']} steps; real pictures against real ones: Frechet "
+        f"{of['steps']} {of['sampler']} steps; real pictures against real ones: Fréchet "
         f"{of['guidance 1']['frechet']['real']:.3f}; {machines}; {command('benchmarks.backbones')}",
     ]
 
@@ -159,6 +159,11 @@ def measured() -> dict[str, dict[str, Any]]:
     """The rows that there are, by backbone."""
     out = ASSETS / "backbones.json"
     return {row["backbone"]: row for row in json.loads(out.read_text())["rows"]} if out.exists() else {}
+
+
+def ranked() -> list[dict[str, Any]]:
+    """The rows that there are, best Fréchet distance without guidance first."""
+    return sorted(measured().values(), key=lambda row: row["guidance 1"]["frechet"]["distance"])
 
 
 def keep(rows: dict[str, dict[str, Any]]) -> None:
@@ -199,7 +204,7 @@ def main(
         if not is_current(measured().get(name, {}), run_dir / name):
             row = measure(name, run_dir / name)
             keep(measured() | {name: row})  # read anew: others may have been measured meanwhile
-    rows = list(measured().values())
+    rows = ranked()
     drawn = sheet(rows)
     atomic_write(ASSETS / "backbones.png", lambda temporary: drawn.save(temporary, format="png"))
     lines = table(rows)

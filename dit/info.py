@@ -1,5 +1,6 @@
 """`python -m dit.info`: what models cost, beside what the papers print of them."""
 
+import difflib
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -48,7 +49,9 @@ def config_of(model: str, input_size: int | None = None) -> ModelConfig:
     elif not here and (name := published(model)):
         config = weights.published_outline(PUBLISHED[name]).config
     elif not here and (
-        model.lower() in LOWER or weights.MODEL_NAME.fullmatch(model) or not is_repo_id(model)
+        difflib.get_close_matches(model.lower(), LOWER, n=1, cutoff=0.85)  # and not a repository of that name
+        or weights.MODEL_NAME.fullmatch(model)
+        or not is_repo_id(model)
     ):
         names = ", ".join([*weights.bundled(), *PUBLISHED])
         raise ValueError(

@@ -67,7 +67,7 @@ class SampleSettings:
             if not 0 <= low <= high < math.inf:
                 raise ValueError(
                     f"guidance_interval is {self.guidance_interval}; give lowest and highest noise level, "
-                    "finite and ascending"
+                    "0 or more, finite and ascending"
                 )
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta is {self.eta}; it must be from 0 (deterministic) to 1 (as noisy as DDPM)")

@@ -75,7 +75,7 @@ def test_what_is_measured_is_bundled_told_and_not_measured_again(tmp_path, monke
     assert config.conditioning == "adaln" and provenance["results"]["guidance_scale"] == 1.5
     assert rows[1]["macs"] == dit.macs(config) and rows[1]["guidance 1"]["frechet"]["distance"] > 0
     text = "\n".join(backbones.table(rows))
-    assert "| adaLN | DiT-N/8-adaln |" in text and f"{rows[0]['held_out_loss']:.4f}" in text
+    assert "| adaLN | DiT-N-8-adaln-solids |" in text and f"{rows[0]['held_out_loss']:.4f}" in text
     assert (tmp_path / "assets" / "backbones.png").is_file()
 
     monkeypatch.setattr(backbones, "measure", lambda name, run_dir: pytest.fail("measured again"))
@@ -99,4 +99,4 @@ def test_what_the_repository_holds_is_one_comparison() -> None:
         assert row["macs"] == dit.macs(config) and row["images_seen"] == provenance["images_seen"] == 256_000
         guided = {key: provenance["results"][key] for key in ("accuracy", "frechet")}
         assert guided == row[f"guidance {provenance['results']['guidance_scale']:g}"]
-    assert "\n".join(backbones.table(rows)) in README.read_text()
+    assert "\n".join(backbones.table(backbones.ranked())) in README.read_text()

@@ -111,10 +111,11 @@ element.addEventListener('click', (event) => {
   body.append(...rows.map(([, row]) => row));
 });
 element.addEventListener('input', (event) => {
-  const words = event.target.value.toLowerCase().split(/\\s+/);
+  const plain = (text) => text.toLowerCase().replaceAll('-', '');  // so that U-Net finds UNet
+  const words = plain(event.target.value).split(/\\s+/);
   let found = 0;
   for (const row of element.querySelectorAll('.dl-sortable tbody tr')) {
-    row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+    row.hidden = !words.every((word) => plain(row.textContent).includes(word));
     found += !row.hidden;
   }
   const said = found ? '' : `No row holds “${event.target.value.trim()}”.`;

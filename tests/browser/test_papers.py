@@ -69,6 +69,8 @@ def test_the_table_shows_the_rows_that_hold_what_is_typed(page: Page) -> None:
     assert column(page, "Model") == ["DiT-XL/2, cross-attention"]
     nothing = page.locator("#papers-table").get_by_role("status")
     expect(nothing).to_be_hidden()
+    box.fill("U-Net")
+    assert column(page, "Model") == ["UNet-C", "UNet-S", "UNet-B"]
     box.fill("resnet")
     assert column(page, "Model") == []
     expect(nothing).to_have_text("No row holds “resnet”.")
