@@ -1,6 +1,5 @@
 """`python -m dit.info`: what models cost, beside what the papers print of them."""
 
-import difflib
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from dit.config import ModelConfig
 from dit.counts import count
 from dit.flops import macs
 from dit.papers import PaperResult
-from dit.presets import LOWER, MODELS, no_such_model, preset
+from dit.presets import MODELS, no_such_model, preset, similar
 from dit.published import PUBLISHED, is_repo_id, published, size_of
 
 HEADS = (
@@ -49,7 +48,7 @@ def config_of(model: str, input_size: int | None = None) -> ModelConfig:
     elif not here and (name := published(model)):
         config = weights.published_outline(PUBLISHED[name]).config
     elif not here and (
-        difflib.get_close_matches(model.lower(), LOWER, n=1, cutoff=0.85)  # and not a repository of that name
+        similar(model, cutoff=0.85)  # and not a repository of that name
         or weights.MODEL_NAME.fullmatch(model)
         or not is_repo_id(model)
     ):

@@ -112,9 +112,14 @@ def preset(name: str, **overrides: Any) -> ModelConfig:
     return config
 
 
+def similar(name: str, n: int = 3, cutoff: float = 0.6) -> list[str]:
+    """Names of `MODELS` like this one, in any case, the nearest first; cutoff: how like, 0 to 1."""
+    return [LOWER[match] for match in difflib.get_close_matches(name.lower(), LOWER, n, cutoff)]
+
+
 def no_such_model(name: object) -> str:
     """What to say of a name that is not in `MODELS`: what was meant, perhaps, and how names are made."""
-    near = [LOWER[match] for match in difflib.get_close_matches(str(name).lower(), LOWER, n=3)]
+    near = similar(str(name))
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     sizes, patches = ",".join(SIZES), ",".join(map(str, PATCHES))
     designs = ", ".join(f"-{design}" for design in CONDITIONINGS[1:])

@@ -85,10 +85,10 @@ def fitted(studio: Studio, values: Sequence[Any]) -> list[Any]:
     For what is shown while the page still follows a change of model.
     """
     model, label, steps, guidance, seed, pictures, sampler = values
-    if model not in range(len(studio.rungs)):
+    rung = studio.at(model)
+    if rung is None:
         return list(values)
-    config = studio.rungs[int(model)].config
-    own = OF_FORMULATION[config.formulation]
+    config, own = rung.config, OF_FORMULATION[rung.config.formulation]
     sampler = sampler if sampler in own else own[0]
     return [model, label, steps, guidance if config.has_null_class else 1, seed, pictures, sampler]
 
@@ -100,14 +100,14 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
     """
 
     def names_of(position: float | None) -> Sequence[str]:
-        rungs = studio.rungs
-        return rungs[int(position)].classes if position in range(len(rungs)) else ()
+        rung = studio.at(position)
+        return rung.classes if rung else ()
 
     def on_model(wished: float, *values: Any) -> tuple[dict, ...]:
-        names = names_of(values[0])
-        if values[0] not in range(len(studio.rungs)):
+        rung = studio.at(values[0])
+        if rung is None:
             return (gr.skip(),) * 4
-        config = studio.rungs[int(values[0])].config
+        names, config = rung.classes, rung.config
         _, label, _, _, _, _, sampler = fitted(studio, values)
         chosen = min(int(label or 0), max(len(names) - 1, 0))
         return (

@@ -122,11 +122,10 @@ def build(studio: Studio, turns: Turns) -> Refresh:
         try:
             request = parse(studio.rungs, *fitted(studio, values))
         except (TypeError, ValueError) as error:
-            known = values[0] in range(len(studio.rungs))
-            return costs.complaint_html(str(error)), costs.ladder_html(
-                studio, studio.rungs[int(values[0])] if known else None
-            )
-        return costs.price_html(request), costs.ladder_html(studio, request.rung)
+            shown = costs.complaint_html(str(error))
+        else:
+            shown = costs.price_html(request)
+        return shown, costs.ladder_html(studio, studio.at(values[0]))
 
     async def on_generate(
         session: gr.Request, before: Trajectory | None, locked: bool, shown: str, *values: Any
@@ -169,8 +168,9 @@ def build(studio: Studio, turns: Turns) -> Refresh:
         return kept.show(int(position), shown) if kept else (gr.skip(), gr.skip())
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    latest = quick | {"trigger_mode": "always_last"}  # of several events at once the last must count
     gr.on(None, show_price, controls.inputs(), [price, ladder], **quick)
-    wire_model(studio, controls, name, quick | {"trigger_mode": "always_last"})
+    wire_model(studio, controls, name, latest)
     job = generate.click(
         on_generate,
         [trajectory, lock, view, *controls.inputs()],
@@ -185,9 +185,7 @@ def build(studio: Studio, turns: Turns) -> Refresh:
     job.failure(on_failure, trajectory, [generate, stop, status, scrub, view], **quick)
     stop.click(on_stop, None, None, **quick)
     for control in (scrub, view):
-        control.input(
-            on_scrub, [trajectory, scrub, view], [canvas, status], trigger_mode="always_last", **quick
-        )
+        control.input(on_scrub, [trajectory, scrub, view], [canvas, status], **latest)
     return lambda event: event.then(show_price, controls.inputs(), [price, ladder], **quick)
 
 

@@ -140,6 +140,10 @@ class Studio:
         ]
         return (ready or self.rungs)[-1]
 
+    def at(self, position: float | None) -> Rung | None:
+        """The model at a place of the ladder, counted from 0; None if there is none."""
+        return self.rungs[int(position)] if position in range(len(self.rungs)) else None
+
     def size_on_disk(self, rung: Rung) -> int:
         """Bytes of a model's files, or of what a download would bring."""
         if rung.published:
