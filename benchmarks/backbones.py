@@ -30,11 +30,12 @@ from dit.weights import BACKBONES, ZOO, atomic_write, locate
 from train import solids
 from train.bundle import bundle
 from train.classifier import HELD_OUT_SEED
-from train.config import RECIPES, TrainConfig
+from train.config import TrainConfig
 from train.data import solids_cache
 from train.evaluate import REFERENCE_PICTURES, Evaluation, evaluate, record, sha256
 from train.hardware import select
 from train.loop import train
+from train.recipes import RECIPES
 
 ASSETS = ZOO.parent
 TOLERANCE = 0.05  # of the compute of the first, which the others must match

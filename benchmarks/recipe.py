@@ -20,9 +20,9 @@ import dit
 from dit.diffusion import q_sample, to_x0
 from dit.pipeline import from_pictures
 from train import solids
-from train.config import RECIPES
 from train.hardware import select
 from train.loop import train
+from train.recipes import RECIPES
 
 TIMESTEPS = (100, 300, 500, 700, 900)
 TRIALS = {
@@ -65,7 +65,7 @@ def main(tmacs: float = 3.0, only: tuple[str, ...] = ()) -> None:
         only: names of trials; all if empty.
     """
     base = replace(
-        RECIPES["solids"], num_pictures=20_000, compile=False, sample_every=10**9, checkpoint_every=10**9
+        RECIPES["solids"], num_pictures=20_000, compile="no", sample_every=10**9, checkpoint_every=10**9
     )
     print(f"{'trial':<12} {'pictures':>9} {'seconds':>8}  x0 error at t = {TIMESTEPS}", flush=True)
     if unknown := set(only) - set(TRIALS):

@@ -9,9 +9,10 @@ from typing import Annotated
 import tyro
 
 from dit.command import exit_status
-from train.config import RECIPES, TrainConfig, recipe_for
+from train.config import TrainConfig
 from train.hardware import select
 from train.loop import train
+from train.recipes import RECIPES, recipe_for
 
 USAGE = "Train by a recipe, or any model of dit.MODELS: python -m train --model NAME [--key value ...]."
 

@@ -22,6 +22,7 @@ from train.raycast import cast, dot, sine, support, unit
 CLASSES: tuple[str, ...] = (
     "sphere", "cube", "cylinder", "cone", "torus", "capsule", "octahedron", "pyramid", "prism", "star",
 )  # fmt: skip
+SOLIDS = "solids"  # what the data set is called
 VERSION = 1  # the pictures' version: caches carry it; raise it whenever test_known_pictures has to change
 MIN_SIDE, MAX_SIDE = 8, 1024  # pixels
 

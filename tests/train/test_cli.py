@@ -7,7 +7,8 @@ import pytest
 
 from dit.presets import MODELS
 from train.__main__ import main, parse
-from train.config import RECIPES, TrainConfig, recipe_for
+from train.config import TrainConfig
+from train.recipes import RECIPES, recipe_for
 
 TINY = ["--model=DiT-N/8", "--image-size=16", "--num-pictures=64", "--batch-size=8", "--device=cpu"]
 TINY += ["--total-steps=3", "--sample-every=1000"]

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from dit.presets import MODELS
-from train.config import RECIPES, RESUMABLE, TrainConfig
+from train.config import RESUMABLE, TrainConfig
+from train.recipes import RECIPES
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,12 @@ from dit.presets import preset
 from dit.settings import SampleSettings
 from train.__main__ import main
 from train.checkpoint import checkpoints
-from train.config import RECIPES, TrainConfig
+from train.config import TrainConfig
 from train.data import SolidsData
 from train.hardware import Hardware, select
 from train.loop import fresh_state, train
 from train.objective import draw_timesteps
+from train.recipes import RECIPES
 from train.record import Recorder
 
 CPU = select("cpu", "fp32")
