@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from dit.backbone import Backbone, zero_module
 from dit.config import ModelConfig
@@ -51,6 +51,10 @@ class UNet(Backbone):
         elif self.training and config.class_dropout_prob > 0:
             y = drop_labels(y, config.num_classes, config.class_dropout_prob)
         return self.unet(x.to(self.unet.dtype), t, y, return_dict=False)[0].to(x.dtype)
+
+    def parts(self) -> list[nn.Module]:
+        """See `Backbone`."""
+        return [*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks]
 
     def init_weights(self) -> None:
         """diffusers' own, but that the output starts at exactly 0, as that of all other networks here."""

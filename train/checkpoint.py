@@ -1,96 +1,206 @@
-"""Resumable state: everything that a run needs to go on as if it had never stopped."""
+"""Checkpoints: everything that a run needs to go on as if it had never stopped.
 
+A checkpoint is a folder of safetensors, written by all processes together and read by any other number of them
+(torch.distributed.checkpoint), and a state.json that says how far the run is and what bytes belong to it. The
+folder gets its name when it is whole, so what has a name can be read, or was damaged later.
+"""
+
+import hashlib
 import json
-from dataclasses import dataclass
+import os
+import shutil
+import sys
+import threading
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import nn
+from tqdm import tqdm
 
 from dit.weights import atomic_write
+from train.hardware import Hardware
+from train.state import Counters, TrainState
 
-
-class Ema:
-    """Exponential moving average of the weights, as a second model.
-
-    The decay rises as (1 + step) / (10 + step) up to its ceiling, so that a short run averages its last tenth
-    and not its random start.
-    """
-
-    def __init__(self, average: nn.Module, ceiling: float) -> None:
-        self.model, self.ceiling = average.eval().requires_grad_(False), ceiling
-
-    def decay(self, step: int) -> float:
-        """The decay applied after optimizer step 0, 1, ..."""
-        return min(self.ceiling, (1 + step) / (10 + step))
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move the average towards the weights after optimizer step 0, 1, ..."""
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - self.decay(step))
-
-
-@dataclass
-class TrainState:
-    """What changes while training; `step` is the number of optimizer steps done."""
-
-    model: nn.Module
-    ema: Ema
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-
-    def save(self, run_dir: Path, keep: int) -> Path:
-        """Write checkpoints/step_XXXXXXXX.pt atomically and delete all but the last `keep`."""
-        path = run_dir / "checkpoints" / f"step_{self.step:08d}.pt"
-        content = {
-            "step": self.step,
-            "config": self.ema.model.config.to_dict(),  # so that `dit.load` knows what it is
-            "model": self.model.state_dict(),
-            "ema": self.ema.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        atomic_write(path, lambda temporary: torch.save(content, temporary))
-        for old in checkpoints(run_dir)[:-keep]:
-            old.unlink()
-        return path
-
-    def load(self, path: Path) -> None:
-        """Continue from a checkpoint. Raises ValueError if the file is damaged or of another model."""
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            self.model.load_state_dict(content["model"])
-            self.ema.model.load_state_dict(content["ema"])
-            self.optimizer.load_state_dict(content["optimizer"])
-            self.step = content["step"]
-        except Exception as error:  # unpickling a damaged file raises nearly anything
-            # One line, and its first sentence only: torch goes on to advise against weights_only.
-            reason = " ".join(str(error).split()).split(". ")[0]
-            raise ValueError(
-                f"{path}: expected a checkpoint of this run, found {type(error).__name__}: {reason}; "
-                "delete the file to continue from the one before, or the run folder to start again"
-            ) from error
+FORMAT = 2  # 1 was one pickled file
+STATE = "state.json"
+PARTIAL, DAMAGED = ".partial", "damaged"
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
-    return sorted((run_dir / "checkpoints").glob("step_*.pt"))
+    return sorted(path.parent for path in (run_dir / "checkpoints").glob(f"step_*/{STATE}"))
 
 
 def step_of(checkpoint: Path) -> int:
     """How many optimizer steps were done when a checkpoint was written."""
-    return int(checkpoint.stem.removeprefix("step_"))
+    return int(checkpoint.name.removeprefix("step_"))
 
 
-def truncate_metrics(run_dir: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl beyond a step, and a half-written last one: they will come again."""
-    path = run_dir / "metrics.jsonl"
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
+class Checkpoints:
+    """Writes a run's checkpoints while it goes on, keeps the last few, and finds the last good one."""
+
+    def __init__(self, run_dir: Path, hardware: Hardware, keep: int, keep_every: int = 0) -> None:
+        """keep: how many of the last stay; of the others, those at multiples of keep_every steps, if any."""
+        self.run_dir, self.hardware = run_dir, hardware
+        self.keep, self.keep_every = keep, keep_every
+        self._writing: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    def save(self, state: TrainState) -> None:
+        """Copy the state, and write it in a thread; an error in there is raised by the next call of `wait`.
+
+        Raises:
+            OSError: the last checkpoint could not be written, or there is no room for this one.
+        """
+        self.wait()
+        folder = self.run_dir / "checkpoints" / f"step_{state.step:08d}"
+        if folder.exists():  # continued from it, and nothing has happened since
+            return
+        partial = folder.with_name(f".{folder.name}{PARTIAL}")
+        header = {"format": FORMAT, **asdict(state.counters), "config": state.model.config.to_dict()}
+        tensors = state.tensors()
+        if self.hardware.is_main:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            self._check_room(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
+        self.hardware.wait_for_all()
+        copy = self.hardware.copy(tensors)
+        self._writing = threading.Thread(
+            target=self._write, args=(copy, partial, folder, header), name="checkpoint", daemon=False
+        )
+        self._writing.start()
+
+    def _check_room(self, needed: int) -> None:
+        free = shutil.disk_usage(self.run_dir).free
+        if free < needed:
+            raise OSError(
+                f"a checkpoint needs {needed / 1e9:.2f} GB, but the disk of {self.run_dir} has {free / 1e9:.2f} "
+                "GB left; make room, and give the same command again: it goes on from the last checkpoint"
+            )
+
+    def _write(self, copy: Any, partial: Path, folder: Path, header: dict[str, Any]) -> None:
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):
-            break
-    atomic_write(path, lambda temporary: temporary.write_text("".join(kept)))
+            self.hardware.write(copy, partial)
+            if self.hardware.is_main:
+                files = {path.name: _digest(path) for path in sorted(partial.glob("*.safetensors"))}
+                text = json.dumps(header | {"files": files}, indent=1) + "\n"
+                atomic_write(partial / STATE, lambda temporary: temporary.write_text(text))
+                partial.rename(folder)
+                _sync(folder.parent)
+                self._prune()
+        except Exception as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            self._failure = error
+
+    def _prune(self) -> None:
+        for old in checkpoints(self.run_dir)[: -self.keep]:
+            if not self.keep_every or step_of(old) % self.keep_every:
+                doomed = old.rename(old.with_name(f".{old.name}{PARTIAL}"))  # half of it is no checkpoint
+                shutil.rmtree(doomed)
+
+    def wait(self) -> None:
+        """Return when nothing is being written any more.
+
+        Raises:
+            OSError: the last checkpoint could not be written.
+        """
+        if self._writing:
+            self._writing.join()
+            self._writing = None
+        if self._failure:
+            failure, self._failure = self._failure, None
+            raise OSError(
+                f"could not write a checkpoint into {self.run_dir / 'checkpoints'}: {failure}; make sure that "
+                "the disk has room and, with several machines, is the same for all; the same command then goes "
+                "on from the last checkpoint"
+            ) from failure
+
+    def restore(self, state: TrainState) -> bool:
+        """Read the last good checkpoint into the state; returns whether there is one.
+
+        One that is damaged is put aside, and said so.
+
+        Raises:
+            ValueError: a checkpoint of an older or newer version, or all that there are are damaged.
+        """
+        self.wait()
+        hardware, damaged = self.hardware, 0
+        while True:
+            last = checkpoints(self.run_dir)[-1:] if hardware.is_main else []
+            step = hardware.largest(step_of(last[0]) if last else -1)
+            if step < 0:
+                break
+            folder = self.run_dir / "checkpoints" / f"step_{step:08d}"
+            header = _header(folder)
+            reason = _damage(folder, header) if hardware.is_main else ""
+            if hardware.largest(int(bool(reason))):
+                damaged += 1
+                if hardware.is_main:
+                    aside = folder.rename(folder.with_name(f"{DAMAGED}_{folder.name}"))
+                    tqdm.write(f"{folder}: {reason}; put aside as {aside.name}", file=sys.stderr)
+                continue
+            hardware.read(state.tensors(), folder)
+            state.restored(Counters(**{name: header[name] for name in asdict(Counters())}))
+            return True
+        hardware.wait_for_all()
+        if damaged:
+            raise ValueError(
+                f"{self.run_dir / 'checkpoints'}: all checkpoints are damaged, and were put aside; restore them "
+                "from a copy, or delete the run folder to start again"
+            )
+        if next((self.run_dir / "checkpoints").glob("step_*.pt"), None):
+            raise ValueError(
+                f"{self.run_dir} holds checkpoints of an older version, which this one cannot go on from; its "
+                "weights can be used as before, but train in a new folder with --run-dir"
+            )
+        return False
+
+    def discard_partials(self) -> None:
+        """Remove what a killed process left half written or half deleted."""
+        for left in (self.run_dir / "checkpoints").glob(f".step_*{PARTIAL}"):
+            shutil.rmtree(left)
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    try:
+        header = json.loads((folder / STATE).read_text())
+        version = header["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    if version != FORMAT:
+        raise ValueError(
+            f"{folder} is of format {version}, but this version writes format {FORMAT}; continue the run with "
+            "the version that began it, or train in a new folder with --run-dir"
+        )
+    return header
+
+
+def _damage(folder: Path, header: dict[str, Any]) -> str:
+    """What is wrong with the files of a checkpoint; nothing if it is good."""
+    if not set(asdict(Counters())) | {"files"} <= set(header):
+        return f"{STATE} is damaged"
+    for name, expected in header["files"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _digest(path) != expected:
+            return f"{name} is damaged: its bytes are not those that were written"
+    return ""
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Make a folder's new names outlast a loss of power."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

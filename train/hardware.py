@@ -1,43 +1,296 @@
-"""The one place of the trainer that knows what the machine has."""
+"""The one place of the trainer that knows what the machine has: devices, processes, precision.
+
+`Hardware` is one process on one device, alone or one of many under torchrun. `train.xla.XlaHardware` answers to
+the same methods for TPUs. The loop knows neither: what differs between them is behind these methods.
+"""
 
 import contextlib
-from dataclasses import dataclass
+import itertools
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from dit.pipeline import find_device
+from train.batch import Batch
+from train.config import TrainConfig
+
+FILE = 2**30  # bytes, about, of a checkpoint's files: each is in memory once more while it is written
 
 
-@dataclass(frozen=True)
 class Hardware:
-    """A device, and the precision that its matrix products run in."""
+    """A device, the precision that its matrix products run in, and the other processes of the run."""
 
-    device: torch.device
-    bf16: bool
+    def __init__(self, device: torch.device, bf16: bool, rank: int = 0, world: int = 1) -> None:
+        """rank: of this process, of `world` in all, each with a device of its own."""
+        self.device, self.bf16, self.rank, self.world = device, bf16, rank, world
+        self.devices = world  # that share a batch
+        # Checkpoints are written in a thread, whose messages must not meet those of the loop.
+        self._group = dist.new_group(backend="gloo") if world > 1 else None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the run's files and talks to its user."""
+        return self.rank == 0
+
+    def describe(self) -> str:
+        """One line for the log and for the weights' provenance."""
+        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        name = f" ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else ""
+        others = f" x {self.world}" if self.world > 1 else ""
+        device = self.device.type if self.world > 1 else self.device
+        return f"{device}{name}{others}{threads}, {'bf16 autocast' if self.bf16 else 'float32'}"
+
+    def memory(self) -> int | None:
+        """Bytes of the device's memory, free or ours; None where nobody tells."""
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            return free + torch.cuda.memory_reserved(self.device)
+        if self.device.type == "cpu" and hasattr(os, "sysconf"):
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // self.world
+        return None
+
+    # --- the model and its optimizer ---
+
+    def place(self, model: nn.Module, config: TrainConfig) -> nn.Module:
+        """Move a model here, and make it share its work as the config says; returns what the loop calls.
+
+        The parameters of `model` itself are those trained: under fsdp, each process holds a part of each.
+        """
+        model.to(self.device)
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
+        blocks = model.parts()
+        if config.remat:
+            for block in blocks:
+                keep_no_activations(block)
+        fsdp = config.parallel == "fsdp"
+        if self.compiles(config):
+            for module in blocks if fsdp else [model]:
+                module.compile()
+        if fsdp:
+            return self._shard(model, blocks)
+        if self.world == 1:
+            return model
+        # The buckets are views of the gradients, so that they are not in memory twice.
+        return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+
+    def _shard(self, model: nn.Module, blocks: list[nn.Module]) -> nn.Module:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        if not dist.is_initialized():  # alone, all of it is on this device
+            dist.init_process_group(_backend(self.device), store=dist.HashStore(), rank=0, world_size=1)
+        mesh = init_device_mesh(self.device.type, (self.world,))
+        for block in blocks:
+            fully_shard(block, mesh=mesh)
+        return fully_shard(model, mesh=mesh)
+
+    def compiles(self, config: TrainConfig) -> bool:
+        """Whether the model is compiled."""
+        return config.compile == "yes" or (config.compile == "auto" and self.device.type == "cuda")
+
+    def optimizer(self, parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+        """AdamW in one kernel, with its moments already there: so a checkpoint has a place to be read to."""
+        optimizer = torch.optim.AdamW(
+            parameters, lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
+        )
+        for parameter in optimizer.param_groups[0]["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=self.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+        return optimizer
+
+    # --- a step ---
+
+    def rows(self, batch_size: int) -> range:
+        """Which rows of the whole batch this process computes."""
+        share = batch_size // self.world
+        return range(self.rank * share, (self.rank + 1) * share)
+
+    def put(self, batch: Batch) -> Batch:
+        """A batch on the device."""
+        moved = {
+            field.name: value.to(self.device, non_blocking=True)
+            for field in fields(batch)
+            if (value := getattr(batch, field.name)) is not None
+        }
+        return replace(batch, **moved)
+
+    def seed(self, seed: int, step: int) -> None:
+        """Make what a network itself draws in a step (dropout) a function of (seed, step, rank)."""
+        torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step * self.world + self.rank) % 2**63)
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """bf16 matrix products over float32 weights, or nothing."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
-    def seed(self, seed: int, step: int) -> None:
-        """Make everything random in a step a function of (seed, step), so that a resumed run repeats it."""
-        torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step) % 2**63)
+    def backward(self, model: nn.Module, loss: Tensor, last: bool) -> None:
+        """Add up gradients. model: as `place` returned it. last: of the step's parts, so processes meet."""
+        if isinstance(model, FSDPModule):
+            model.set_requires_gradient_sync(last)
+        loss.backward()
 
-    def describe(self) -> str:
-        """One line for the log."""
-        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
-        return f"{self.device}{threads}, {'bf16 autocast' if self.bf16 else 'float32'}"
+    def alone(self, model: nn.Module, last: bool) -> contextlib.AbstractContextManager:
+        """What a part's forward and backward pass run in: before the last one, processes do not meet."""
+        if isinstance(model, nn.parallel.DistributedDataParallel) and not last:
+            return model.no_sync()
+        return contextlib.nullcontext()
+
+    def clip(self, parameters: list[nn.Parameter], largest: float) -> Tensor:
+        """The norm of all gradients, () float32; they are scaled down to `largest`, unless that is 0."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if largest:
+            nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+        return self.whole(norm)
+
+    def number(self, value: float) -> float | Tensor:
+        """A number that changes from step to step, as the device likes it."""
+        return value
+
+    def update(self, optimizer: torch.optim.Optimizer, lr: float, finite: Tensor) -> bool | Tensor:
+        """One optimizer step, if `finite`; returns whether. Gradients are gone after it."""
+        done = bool(finite)
+        if done:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return done
+
+    def end_step(self) -> None:
+        """Called once at the end of each step."""
+
+    # --- between processes, and towards the host ---
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def largest(self, number: int) -> int:
+        """The largest of all processes' numbers; all must ask."""
+        if self.world == 1:
+            return number
+        answer = torch.tensor(number)  # on the CPU: the device's queue goes on
+        dist.all_reduce(answer, op=dist.ReduceOp.MAX)
+        return int(answer)
+
+    def wait_for_all(self) -> None:
+        """Return when all processes have come here."""
+        self.largest(0)
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """The whole of a tensor of which each process may hold a part; all must ask."""
+        return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+    def to_host(self, tensor: Tensor) -> Tensor:
+        """The whole of a tensor on the CPU; all must ask."""
+        return self.whole(tensor.detach()).cpu()
+
+    # --- checkpoints ---
+
+    def copy(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of each tensor what this process holds, on the CPU, where training does not touch it."""
+        stager = DefaultStager(StagingOptions(False, False, False, False))
+        try:
+            return stager.stage(tensors)
+        finally:
+            stager.close()
+
+    def write(self, copy: dict[str, Tensor], folder: Path) -> None:
+        """Write what `copy` gave into safetensors, together with the other processes. May run in a thread."""
+        sizes = [tensor.numel() * tensor.element_size() for tensor in copy.values()]
+        part = {name: 1 + end // FILE for name, end in zip(copy, itertools.accumulate(sizes), strict=True)}
+        writer = HuggingFaceStorageWriter(str(folder), part, save_distributed=True)
+        with _alone_on_purpose():
+            dcp.save(copy, storage_writer=writer, process_group=self._group, no_dist=self.world == 1)
+
+    def read(self, tensors: dict[str, Tensor], folder: Path) -> None:
+        """Fill tensors from what `write` has written, in however many processes it was."""
+        with _alone_on_purpose():
+            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=self.world == 1)
+
+    def close(self) -> None:
+        """Leave the other processes."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
-def select(device: str = "auto", precision: str = "auto") -> Hardware:
-    """The hardware to train on.
+def keep_no_activations(block: nn.Module) -> None:
+    """Compute a block's activations again in the backward pass (Chen et al. 2016, 1604.06174)."""
+    from torch.utils.checkpoint import checkpoint
 
-    device: auto (a CUDA GPU if there is one, then Apple's, else the CPU; the choice is printed at the start),
-    or a device by name, which must be there.
+    forward = block.forward
+
+    def again(*inputs: Any, **named: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*inputs, **named)
+        return checkpoint(forward, *inputs, use_reentrant=False, **named)
+
+    block.forward = again
+
+
+def select(device: str = "auto", precision: str = "auto") -> Any:
+    """The hardware to train on: a `Hardware`, or train.xla's with the same methods.
+
+    device: auto (TPUs where PJRT_DEVICE asks for them, else a CUDA GPU if there is one, then Apple's, else the
+    CPU; the choice is printed at the start), tpu, or a torch device by name, which must be there. Under torchrun
+    each process takes the device of its LOCAL_RANK, and all train one model.
 
     Raises:
-        ValueError: no such device on this machine.
+        ValueError: no such device on this machine, or one that torchrun cannot share out.
     """
+    if device in ("tpu", "xla") or (device == "auto" and os.environ.get("PJRT_DEVICE")):
+        from train.xla import select_xla
+
+        return select_xla(precision)
+    rank, world, local = (int(os.environ.get(name, 0)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     chosen = find_device(device)
+    if world > 1:
+        if chosen.type == "cuda":
+            count = torch.cuda.device_count()
+            if chosen.index is not None or local >= count:
+                raise ValueError(
+                    f"device is {device!r} and LOCAL_RANK {local}, on a machine of {count} GPUs; under torchrun "
+                    "give --device cuda, and start at most as many processes a machine as it has GPUs"
+                )
+            chosen = torch.device("cuda", local)
+            torch.cuda.set_device(chosen)
+        elif chosen.type != "cpu":
+            raise ValueError(
+                f"device is {device!r}; torchrun shares out cuda or cpu; start one process for it"
+            )
+        dist.init_process_group(_backend(chosen), rank=rank, world_size=world)
     has_bf16 = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return Hardware(chosen, precision == "bf16" or (precision == "auto" and has_bf16))
+    bf16 = precision == "bf16" or (precision == "auto" and has_bf16)
+    return Hardware(chosen, bf16, rank, max(1, world))
+
+
+@contextlib.contextmanager
+def _alone_on_purpose() -> Iterator[None]:
+    """torch.distributed.checkpoint warns of a single process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield
+
+
+def _backend(device: torch.device) -> str:
+    """Flags and checkpoints go over the CPU, gradients over the device."""
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
