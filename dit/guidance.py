@@ -38,9 +38,9 @@ def check_scale(scale: object) -> None:
 class Guided:
     """A denoiser for the samplers, of the given classes, pushed away from the null class.
 
-    (x_t, t) -> noise; of an EDM model (x, sigma), and of a flow model (x_t, t) -> clean picture. To guide that
-    is to guide the velocity: at a given x_t each is the other, stretched and shifted. Where the scale is 1, or
-    the noise level lies outside the interval, the null class is not evaluated: one pass, not two.
+    (x_t, t) -> noise; of an EDM model (x, sigma), and of a flow model (x_t, t) -> clean picture. To guide
+    that is to guide the velocity: at a given x_t each is the other, stretched and shifted. Where the scale is
+    1, or the noise level lies outside the interval, the null class is not evaluated: one pass, not two.
     """
 
     def __init__(
