@@ -284,7 +284,7 @@ def test_min_snr_weights_are_the_papers(t):
 
 def test_min_snr_means_the_same_clean_picture_for_both_predictions(noised):
     """What the two kinds of output err by is weighted alike: by min(SNR, 5) in terms of x0."""
-    x0, t, noise, x_t = noised
+    x0, noise, t, x_t = noised
     a = linear_schedule().alpha_bar[t]
     errors = []
     for kind, target in (("epsilon", noise), ("v", diffusion.velocity(x0, t, noise))):
