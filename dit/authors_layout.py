@@ -82,6 +82,7 @@ def authors_config(file: TensorFile) -> ModelConfig:
             mlp_ratio=mlp / width,
             num_classes=max(0, labels - 1),  # the authors' last row is the null class
             learn_sigma=outputs == 2 * channels,
+            qk_norm="blocks.0.attn.q_norm.weight" in shapes,
             **fields,
         )
     except ValueError as error:

@@ -12,8 +12,10 @@ class Backbone(nn.Module):
     """A network of noisy pictures, noise levels and labels: `model(x, t, y)`.
 
     x: (N, C, H, W). t: (N,) raw timestep 0..999; of an EDM model (`config.formulation`) c_noise, that is
-    ln(sigma) / 4. y: (N,) labels, `num_classes` being the null class; None for an unconditional model.
-    Returns (N, 2C, H, W), the noise and the variance logits after it, or (N, C, H, W) without `learn_sigma`.
+    ln(sigma) / 4; of a flow model 1000 t. y: (N,) labels, `num_classes` being the null class; None for an
+    unconditional model.
+    Returns (N, 2C, H, W), the prediction and the variance logits after it, or (N, C, H, W) without
+    `learn_sigma`.
     """
 
     def __init__(self, config: ModelConfig) -> None:

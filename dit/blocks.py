@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit.config import ModelConfig
-from dit.layers import LAYER_NORM_EPS, Attention, Mlp, modulate
+from dit.layers import LAYER_NORM_EPS, Attention, Mlp, add_head_norms, modulate
 
 
 def modulation(hidden_size: int, parts: int) -> nn.Sequential:
@@ -24,7 +24,7 @@ class AdaLNZeroBlock(nn.Module):
         super().__init__()
         D = config.hidden_size
         self.mlp_norm_eps = config.mlp_norm_eps
-        self.attn = Attention(D, config.num_heads)
+        self.attn = Attention(D, config.num_heads, config.qk_norm)
         self.mlp = Mlp(D, config.mlp_ratio)
         self.adaLN_modulation = modulation(D, 6)
 
@@ -48,7 +48,7 @@ class AdaLNBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         D = config.hidden_size
-        self.attn = Attention(D, config.num_heads)
+        self.attn = Attention(D, config.num_heads, config.qk_norm)
         self.mlp = Mlp(D, config.mlp_ratio)
         self.adaLN_modulation = modulation(D, 4)
 
@@ -67,7 +67,7 @@ class InContextBlock(nn.Module):
         super().__init__()
         D = config.hidden_size
         self.norm1 = nn.LayerNorm(D, eps=LAYER_NORM_EPS)
-        self.attn = Attention(D, config.num_heads)
+        self.attn = Attention(D, config.num_heads, config.qk_norm)
         self.norm2 = nn.LayerNorm(D, eps=LAYER_NORM_EPS)
         self.mlp = Mlp(D, config.mlp_ratio)
 
@@ -80,9 +80,10 @@ class InContextBlock(nn.Module):
 class CrossAttention(nn.Module):
     """Multi-head attention from the picture's tokens to those of the conditioning."""
 
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, qk_norm: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
+        add_head_norms(self, hidden_size // num_heads, qk_norm)
         self.q = nn.Linear(hidden_size, hidden_size)
         self.kv = nn.Linear(hidden_size, 2 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
@@ -92,7 +93,8 @@ class CrossAttention(nn.Module):
         N, T, D = x.shape
         q = self.q(x).view(N, T, self.num_heads, -1).transpose(1, 2)
         k, v = self.kv(memory).view(N, memory.shape[1], 2, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(N, T, D))
+        x = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
+        return self.proj(x.transpose(1, 2).reshape(N, T, D))
 
 
 class CrossAttentionBlock(nn.Module):
@@ -102,9 +104,9 @@ class CrossAttentionBlock(nn.Module):
         super().__init__()
         D = config.hidden_size
         self.norm1 = nn.LayerNorm(D, eps=LAYER_NORM_EPS)
-        self.attn = Attention(D, config.num_heads)
+        self.attn = Attention(D, config.num_heads, config.qk_norm)
         self.norm_cross = nn.LayerNorm(D, eps=LAYER_NORM_EPS)
-        self.cross_attn = CrossAttention(D, config.num_heads)
+        self.cross_attn = CrossAttention(D, config.num_heads, config.qk_norm)
         self.norm2 = nn.LayerNorm(D, eps=LAYER_NORM_EPS)
         self.mlp = Mlp(D, config.mlp_ratio)
 

@@ -7,8 +7,8 @@ from typing import Any
 BACKBONES = ("dit", "diffit", "diffit-image", "unet")
 U_SHAPED = ("diffit-image", "unet")
 CONDITIONINGS = ("adaln-zero", "adaln", "cross-attention", "in-context")
-PREDICTIONS = ("epsilon", "v")
-FORMULATIONS = ("ddpm", "edm")
+PREDICTIONS = ("epsilon", "v", "velocity")
+FORMULATIONS = ("ddpm", "edm", "flow")
 FREQUENCIES = 128  # of the timestep's sinusoids
 TIME_FACTOR = 4  # width of image DiffiT's time embedding, in hidden_size: 512, best in the paper's ablation
 AUGMENTATIONS = 9  # numbers that say how EDM augmented a picture (train.augment)
@@ -39,8 +39,12 @@ class ModelConfig:
     learn_sigma: bool = True  # the output carries variance channels after the noise channels
     backbone: str = "dit"
     conditioning: str = "adaln-zero"  # how a DiT hears of timestep and label: its four block designs
-    formulation: str = "ddpm"  # "edm": noise levels are sigmas, the network is preconditioned (2206.00364)
-    prediction: str = "epsilon"  # what the first C channels are: the noise (the paper) or v (2202.00512)
+    # "edm": noise levels are sigmas, the network is preconditioned (2206.00364). "flow": they are times from
+    # 0 to 1 on straight paths from data to noise (2401.08740).
+    formulation: str = "ddpm"
+    # What the first C channels are: the noise (the paper), v (2202.00512), or of "flow" the path's velocity.
+    prediction: str = "epsilon"
+    qk_norm: bool = False  # queries and keys are normalised in each head (2302.05442; see dit.layers)
     # Of the U-shaped backbones.
     channel_mult: tuple[int, ...] = ()
     window_size: int = 0  # side of the windows that diffit-image attends in
@@ -109,6 +113,7 @@ class ModelConfig:
             ("formulation", FORMULATIONS),
             ("prediction", PREDICTIONS),
             ("learn_sigma", (False, True)),
+            ("qk_norm", (False, True)),
             ("block_embedders", (False, True)),
             ("augment_dim", (0, AUGMENTATIONS)),
             ("frequency_shift", (0, 1)),
@@ -121,6 +126,7 @@ class ModelConfig:
             "block_embedders": ("dit",),
             "frequency_shift": ("dit", "diffit"),
             "mlp_norm_eps": ("dit",),
+            "qk_norm": ("dit", "diffit", "diffit-image"),
             "channel_mult": U_SHAPED,
             "dropout": U_SHAPED,
             "window_size": ("diffit-image",),
@@ -141,19 +147,25 @@ class ModelConfig:
                 )
 
     def _check_formulation(self) -> None:
-        if self.formulation != "edm":
-            if self.augment_dim:
-                raise ValueError(
-                    f"augment_dim is {self.augment_dim}, but formulation is {self.formulation}; only edm has "
-                    "augmentation labels: use 0"
-                )
-            return
-        if self.learn_sigma:
-            raise ValueError("learn_sigma is True, but formulation edm learns no variance; set it to False")
-        if self.prediction != "epsilon":
+        if self.formulation != "edm" and self.augment_dim:
+            raise ValueError(
+                f"augment_dim is {self.augment_dim}, but formulation is {self.formulation}; only edm has "
+                "augmentation labels: use 0"
+            )
+        if self.formulation != "ddpm" and self.learn_sigma:
+            raise ValueError(
+                f"learn_sigma is True, but formulation {self.formulation} learns no variance; set it to False"
+            )
+        if self.formulation == "edm" and self.prediction != "epsilon":
             raise ValueError(
                 f"prediction is {self.prediction!r}, but the preconditioning of formulation edm fixes what "
                 "is predicted; leave it out"
+            )
+        if (self.formulation == "flow") != (self.prediction == "velocity"):
+            remedy = "set it to velocity" if self.formulation == "flow" else "choose epsilon or v"
+            raise ValueError(
+                f"prediction is {self.prediction!r}, but formulation is {self.formulation}, and flow, only "
+                f"flow, predicts the velocity; {remedy}"
             )
 
     def _check_isotropic(self) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dit.config import ModelConfig
 from dit.dit import DiT
-from dit.layers import LAYER_NORM_EPS, Mlp
+from dit.layers import LAYER_NORM_EPS, Mlp, add_head_norms
 
 
 def relative_position_index(window: int, device: torch.device | None = None) -> Tensor:
@@ -34,8 +34,11 @@ class TMSA(nn.Module):
     authors' code, where the paper's equations have none.
     """
 
-    def __init__(self, width: int, time_width: int, num_heads: int, window: int) -> None:
+    def __init__(
+        self, width: int, time_width: int, num_heads: int, window: int, qk_norm: bool = False
+    ) -> None:
         super().__init__()
+        add_head_norms(self, width // num_heads, qk_norm)
         self.num_heads, self.window = num_heads, window
         self.qkv = nn.Linear(width, 3 * width)
         self.qkv_temb = nn.Linear(time_width, 3 * width)
@@ -53,16 +56,25 @@ class TMSA(nn.Module):
         time = self.qkv_temb(c).repeat_interleave(B // len(c), dim=0).unsqueeze(1)
         q, k, v = (self.qkv(x) + time).view(B, T, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         # One mask for all, broadcast inside the kernel: no copy a picture.
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias().to(q.dtype))
+        q, k, mask = self.q_norm(q), self.k_norm(k), self.bias().to(q.dtype)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(x.transpose(1, 2).reshape(B, T, D))
 
 
 class DiffiTBlock(nn.Module):
     """x + TMSA(norm(x), c), then x + MLP(norm(x)): no gates, no modulation (DiffiT, Eq. 7 and 8)."""
 
-    def __init__(self, width: int, time_width: int, num_heads: int, window: int, mlp_ratio: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        time_width: int,
+        num_heads: int,
+        window: int,
+        mlp_ratio: float,
+        qk_norm: bool = False,
+    ) -> None:
         super().__init__()
-        self.attn = TMSA(width, time_width, num_heads, window)
+        self.attn = TMSA(width, time_width, num_heads, window, qk_norm)
         self.mlp = Mlp(width, mlp_ratio)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
@@ -77,7 +89,7 @@ class GlobalBlock(DiffiTBlock):
 
     def __init__(self, config: ModelConfig) -> None:
         D, window = config.hidden_size, config.input_size // config.patch_size
-        super().__init__(D, D, config.num_heads, window, config.mlp_ratio)
+        super().__init__(D, D, config.num_heads, window, config.mlp_ratio, config.qk_norm)
 
 
 class DiffiTFinalLayer(nn.Module):

@@ -55,6 +55,7 @@ class ResBlock(nn.Module):
             width // config.head_size,
             config.window_size,
             config.mlp_ratio,
+            config.qk_norm,
         )
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:

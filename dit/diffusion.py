@@ -156,13 +156,31 @@ def variational_bound(x0: Tensor, x_t: Tensor, t: Tensor, x0_hat: Tensor, logits
     return torch.where(t == 0, nll, kl) / math.log(2.0)
 
 
+def min_snr_weight(t: Tensor, prediction: str, gamma: float) -> Tensor:
+    """Min-SNR weight of the squared error at timesteps t (N,), float32, Hang et al. 2023 (2303.09556).
+
+    min(SNR, gamma) / SNR for the noise, min(SNR, gamma) / (SNR + 1) for v: that is min(SNR, gamma) for the
+    clean picture. SNR = alpha_bar / (1 - alpha_bar).
+    """
+    alpha_bar = linear_schedule().alpha_bar
+    snr = alpha_bar / (1 - alpha_bar)
+    weight = snr.clamp(max=gamma) / (snr if prediction == "epsilon" else snr + 1)
+    return weight.float().to(t.device)[t]
+
+
 def training_losses(
-    model: nn.Module, x0: Tensor, t: Tensor, y: Tensor | None, noise: Tensor | None = None
+    model: nn.Module,
+    x0: Tensor,
+    t: Tensor,
+    y: Tensor | None,
+    noise: Tensor | None = None,
+    gamma: float | None = None,
 ) -> dict[str, Tensor]:
     """Loss of each picture: `mse`, `vb` (with learned variance) and their sum `loss`, all (N,).
 
     x0: (N, C, H, W). t: (N,) int64 in 0..999. y: (N,) labels. noise: like x0, drawn if None. The bound trains
     the variance alone: the noise prediction is detached inside it (Nichol & Dhariwal 2021, section 3.1).
+    gamma: weights `mse` in the sum by Min-SNR; the bound keeps its weight.
     """
     noise = torch.randn_like(x0) if noise is None else noise
     x_t = q_sample(x0, t, noise)
@@ -171,8 +189,10 @@ def training_losses(
     target = noise if config.prediction == "epsilon" else velocity(x0, t, noise)
     terms = {"mse": _mean_per_sample((target - output) ** 2)}
     terms["loss"] = terms["mse"]
+    if gamma is not None:
+        terms["loss"] = min_snr_weight(t, config.prediction, gamma) * terms["mse"]
     if variance:
         x0_hat = to_x0(output.detach(), x_t, t, config.prediction)
         terms["vb"] = variational_bound(x0, x_t, t, x0_hat, variance[0])
-        terms["loss"] = terms["mse"] + terms["vb"]
+        terms["loss"] = terms["loss"] + terms["vb"]
     return terms

@@ -36,9 +36,9 @@ def loss_weight(sigma: Tensor) -> Tensor:
     return (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
 
 
-def draw_sigmas(n: int) -> Tensor:
+def draw_sigmas(n: int, generator: torch.Generator | None = None) -> Tensor:
     """Log-normal noise levels to train at, (n,) on the CPU."""
-    return (torch.randn(n) * LOG_DEVIATION + LOG_MEAN).exp()
+    return (torch.randn(n, generator=generator) * LOG_DEVIATION + LOG_MEAN).exp()
 
 
 def training_losses(

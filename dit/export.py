@@ -40,6 +40,8 @@ def check_exportable(config: ModelConfig) -> None:
         reasons.append(f"it is a {kind_of(config)}, and diffusers' DiT is dit, adaln-zero")
     if config.formulation != "ddpm":
         reasons.append(f"its formulation is {config.formulation}, and DiTPipeline's schedulers are of ddpm")
+    if config.qk_norm:
+        reasons.append("its queries and keys are normalised (qk_norm), and those of diffusers' DiT are not")
     if config.mlp_ratio != 4:
         reasons.append(f"its mlp_ratio is {config.mlp_ratio}, and diffusers' is always 4")
     if reasons:

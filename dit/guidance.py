@@ -8,8 +8,8 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
+from dit import edm, flow
 from dit.diffusion import NUM_TIMESTEPS, to_epsilon
-from dit.edm import denoised
 
 GuidanceSchedule = Callable[[float, float], float]
 
@@ -38,8 +38,9 @@ def check_scale(scale: object) -> None:
 class Guided:
     """A denoiser for the samplers, of the given classes, pushed away from the null class.
 
-    (x_t, t) -> noise; of an EDM model (x, sigma) -> clean picture. Where the scale is 1, or the noise level
-    lies outside the interval, the null class is not evaluated: one pass, not two.
+    (x_t, t) -> noise; of an EDM model (x, sigma), and of a flow model (x_t, t) -> clean picture. To guide
+    that is to guide the velocity: at a given x_t each is the other, stretched and shifted. Where the scale is
+    1, or the noise level lies outside the interval, the null class is not evaluated: one pass, not two.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class Guided:
 
         channels: how many channels, from the first, are guided; the rest and the variance keep the
         conditional prediction. None guides all; 3 is what the DiT authors do with their four latent channels.
-        interval: lowest and highest guided timestep, or sigma of an EDM model, both included; None: all
-        (Kynkaanniemi et al. 2024, 2404.07724).
+        interval: lowest and highest guided timestep, sigma of an EDM model, or time of a flow model, both
+        included; None: all (Kynkaanniemi et al. 2024, 2404.07724).
 
         Raises:
             ValueError: scale, labels, channels or interval that this model cannot serve.
@@ -79,33 +80,38 @@ class Guided:
             raise ValueError(f"labels {y.tolist()} must lie in 0..{last}{null}")
         if channels is not None and not 1 <= channels <= config.in_channels:
             raise ValueError(f"guided_channels is {channels}; this model has 1 to {config.in_channels}")
-        edm = config.formulation == "edm"
-        highest = math.inf if edm else NUM_TIMESTEPS - 1
+        self.formulation = config.formulation
+        highest = {"ddpm": NUM_TIMESTEPS - 1, "edm": math.inf, "flow": 1}[self.formulation]
         if interval and not 0 <= interval[0] <= interval[1] <= highest:
-            kind = "sigma, ascending" if edm else f"timestep, ascending, in 0..{highest}"
+            kind = {"ddpm": f"timestep, ascending, in 0..{highest}", "edm": "sigma, ascending"}.get(
+                self.formulation, "time, ascending, in 0..1"
+            )
             raise ValueError(f"guidance_interval is {interval}; give lowest and highest {kind}")
-        if edm and schedule is not constant:
+        if self.formulation != "ddpm" and schedule is not constant:
+            has = {"edm": "an EDM model has sigmas", "flow": "a flow model has times in 0..1"}
             raise ValueError(
-                f"guidance_schedule is {schedule.__name__}, one of timesteps, and an EDM model has sigmas; "
+                f"guidance_schedule is {schedule.__name__}, one of timesteps, and {has[self.formulation]}; "
                 "use constant"
             )
         self.model, self.y, self.scale = model, y, float(scale)
-        self.edm, self.predict = edm, functools.partial(denoised, model) if edm else model
+        denoised = {"edm": edm.denoised, "flow": flow.denoised}.get(self.formulation)
+        self.predict = functools.partial(denoised, model) if denoised else model
         self.channels = config.in_channels if channels is None else channels
         self.interval, self.schedule = interval or (0, highest), schedule
 
     def scale_at(self, t: float) -> float:
-        """The guidance scale in force at a timestep, or sigma; 1 outside the interval."""
+        """The guidance scale in force at a noise level; 1 outside the interval."""
         return self.schedule(self.scale, t) if self.interval[0] <= t <= self.interval[1] else 1.0
 
     def passes(self, t: float) -> int:
-        """Forward passes a picture costs at a timestep, or sigma: 1 or 2."""
+        """Forward passes a picture costs at a noise level: 1 or 2."""
         return 1 if self.scale_at(t) == 1.0 else 2
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """x: (N, C, H, W). t: (N,), all equal, on the CPU, so that reading it stalls no device."""
         scale, C = self.scale_at(t[0].item()), x.shape[1]
-        t_x = t.to(x.device, torch.float32 if self.edm else t.dtype)  # not all devices have float64
+        is_ddpm = self.formulation == "ddpm"
+        t_x = t.to(x.device, t.dtype if is_ddpm else torch.float32)  # not all devices have float64
         if scale == 1.0:
             output = self.predict(x, t_x, self.y)
         else:
@@ -116,7 +122,7 @@ class Guided:
             base = unconditional[:, : self.channels]
             guided = base + scale * (output[:, : self.channels] - base)
             output = torch.cat([guided, output[:, self.channels :]], dim=1)
-        if self.edm:
+        if not is_ddpm:
             return output
         eps = to_epsilon(output[:, :C], x, t_x, self.model.config.prediction)
         return torch.cat([eps, output[:, C:]], dim=1)

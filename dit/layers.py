@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dit.config import FREQUENCIES, ModelConfig
 
 LAYER_NORM_EPS = 1e-6
+HEAD_NORM_EPS = 1e-6
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -37,12 +38,34 @@ def gelu(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+class HeadNorm(nn.RMSNorm):
+    """QK-norm: RMS norm of a query or key over the width of its head, with a learned scale.
+
+    With it no product of queries and keys can grow without bound (Dehghani et al. 2023, 2302.05442, with
+    layer norm; RMS norm as in Stable Diffusion 3, 2403.03206).
+    """
+
+    def __init__(self, head_size: int) -> None:
+        super().__init__(head_size, eps=HEAD_NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., head_size) -> as x. Computed in float32, also under autocast."""
+        return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps).to(x.dtype)
+
+
+def add_head_norms(attention: nn.Module, head_size: int, qk_norm: bool) -> None:
+    """Give an attention layer q_norm and k_norm, by timm's names; without `qk_norm` they do nothing."""
+    attention.q_norm = HeadNorm(head_size) if qk_norm else nn.Identity()
+    attention.k_norm = HeadNorm(head_size) if qk_norm else nn.Identity()
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over all tokens; one linear makes q, k and v."""
 
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, qk_norm: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
+        add_head_norms(self, hidden_size // num_heads, qk_norm)
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
@@ -50,7 +73,7 @@ class Attention(nn.Module):
         """x: (N, T, D) -> (N, T, D)."""
         N, T, D = x.shape
         q, k, v = self.qkv(x).view(N, T, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
         return self.proj(x.transpose(1, 2).reshape(N, T, D))
 
 
@@ -95,7 +118,7 @@ def sinusoids(t: Tensor, shift: int = 0) -> Tensor:
 
 
 class TimestepEmbedder(nn.Module):
-    """Sinusoids of the raw timestep (of EDM models: of ln(sigma) / 4), then a two-layer MLP."""
+    """Sinusoids of the raw timestep (see `Backbone` for other formulations), then a two-layer MLP."""
 
     def __init__(self, hidden_size: int, frequency_shift: int = 0) -> None:
         super().__init__()
@@ -109,9 +132,26 @@ class TimestepEmbedder(nn.Module):
         return self.mlp(sinusoids(t, self.frequency_shift).to(self.mlp[0].weight.dtype))
 
 
-def drop_labels(y: Tensor, num_classes: int, dropout_prob: float) -> Tensor:
-    """Labels y (N,), each replaced by the null class with a probability."""
-    return torch.where(torch.rand(y.shape, device=y.device) < dropout_prob, num_classes, y)
+class LabelDropout(nn.Module):
+    """In training mode, each label becomes the null class with a probability."""
+
+    def __init__(self, num_classes: int, dropout_prob: float) -> None:
+        super().__init__()
+        self.num_classes, self.dropout_prob = num_classes, dropout_prob
+
+    def forward(self, y: Tensor) -> Tensor:
+        """y: (N,) -> (N,)."""
+        if not (self.training and self.dropout_prob > 0):
+            return y
+        return torch.where(torch.rand(y.shape, device=y.device) < self.dropout_prob, self.num_classes, y)
+
+
+def drops_no_labels(model: nn.Module) -> nn.Module:
+    """The model, its label dropout off until the next `model.train()`: its labels come dropped already."""
+    for module in model.modules():
+        if isinstance(module, LabelDropout):
+            module.eval()
+    return model
 
 
 class LabelEmbedder(nn.Module):
@@ -119,7 +159,7 @@ class LabelEmbedder(nn.Module):
 
     def __init__(self, num_classes: int, hidden_size: int, dropout_prob: float) -> None:
         super().__init__()
-        self.num_classes, self.dropout_prob = num_classes, dropout_prob
+        self.dropout = LabelDropout(num_classes, dropout_prob)
         table = torch.empty(num_classes + (dropout_prob > 0), hidden_size)
         if not table.is_meta:  # there, drawing normal numbers takes torch more than a second the first time
             nn.init.normal_(table)
@@ -127,9 +167,7 @@ class LabelEmbedder(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """y: (N,) -> (N, D). In training mode each label becomes the null class with `dropout_prob`."""
-        if self.training and self.dropout_prob > 0:
-            y = drop_labels(y, self.num_classes, self.dropout_prob)
-        return self.embedding_table(y)
+        return self.embedding_table(self.dropout(y))
 
 
 class Embedders(nn.Module):

@@ -24,12 +24,12 @@ class Frame:
 
     index: int  # 0-based step
     steps: int
-    t: float  # noise level of the step's first network call: a timestep, or the sigma of an EDM model
+    t: float  # noise level of the step's first network call: a timestep, a sigma (EDM), a time 0..1 (flow)
     x0: np.ndarray  # (N, H, W, 3) uint8: the pictures as predicted now; at the end, the result
     x_t: np.ndarray  # (N, H, W, 3) uint8: the sample after this step, still noisy before the last one
     macs: int  # multiply-accumulates that the transformer has spent so far, whole batch
     seconds: float  # spent in sampling so far, whole batch; time the caller took between frames is left out
-    level: str = ""  # t in words: t = 999, or σ = 80
+    level: str = ""  # t in words: t = 999, σ = 80, t = 0.98
     finished: int = 0  # how many of the pictures are the result, and not a preview of it
 
     @property
@@ -60,7 +60,8 @@ def guided(model: Backbone, settings: SampleSettings, device: torch.device | str
 def passes(model: Backbone, settings: SampleSettings) -> int:
     """Forward passes that one picture costs, guidance counted. The model may be on the meta device."""
     denoiser = guided(model, settings)
-    return sum(denoiser.passes(level) for step in levels(settings.resolved(model.config)) for level in step)
+    calls = levels(settings.resolved(model.config), model.config.formulation)
+    return sum(denoiser.passes(level) for step in calls for level in step)
 
 
 def usual_guidance(model: Backbone) -> float:
@@ -155,17 +156,18 @@ class Pipeline:
         return last
 
     def _frames(self, settings: SampleSettings, denoiser: Guided, x_T: Tensor | None) -> Iterator[Frame]:
-        config = self.model.config
+        config, formulation = self.model.config, self.model.config.formulation
         shape = (config.in_channels, config.input_size, config.input_size)
         generators = [torch.Generator().manual_seed(int(seed)) for seed in settings.seeds]
 
         def noise(_: int = 0) -> Tensor:
             return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
 
-        spent, seconds, steps, calls = 0, 0.0, settings.steps, levels(settings)
+        spent, seconds, steps, calls = 0, 0.0, settings.steps, levels(settings, formulation)
         started = time.perf_counter()
         first = noise()  # drawn even if not used: what ddpm adds later then does not depend on it
-        taken = walk(settings, denoiser, first if x_T is None else x_T.to(self.device), noise)
+        start = first if x_T is None else x_T.to(self.device)
+        taken = walk(settings, formulation, denoiser, start, noise)
         while True:
             with torch.inference_mode():  # not around the yield: the caller's thread must not inherit it
                 step = next(taken, None)
@@ -176,7 +178,7 @@ class Pipeline:
             passes_taken = sum(denoiser.passes(level) for level in calls[step.index])
             spent += passes_taken * self.macs_per_pass * len(settings.seeds)
             finished = len(x0) if step.index == steps - 1 and self.autoencoder is None else 0
-            named = level_name(settings, step.t)
+            named = level_name(formulation, step.t)
             frame = Frame(step.index, steps, step.t, x0, x_t, spent, seconds, named, finished)
             yield frame
             started, latents = time.perf_counter(), step.x_t

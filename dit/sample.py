@@ -46,9 +46,9 @@ class Sample:
     guidance_schedule: Literal["auto", "constant", "power-cosine"] = "auto"
     """how guidance depends on the noise level; auto: power-cosine for latent DiffiT up to side 32"""
     guidance_interval: tuple[float, float] | None = None
-    """lowest and highest guided timestep (0 to 999), or sigma of an EDM model; default: all are guided"""
+    """lowest and highest guided timestep (0 to 999), sigma (EDM) or time (flow, 0 to 1); default: all"""
     sampler: str = "auto"
-    """ddim, dpm-solver++ or ddpm; of an EDM model heun; auto: the first of these"""
+    """ddim, dpm-solver++ or ddpm; of an EDM model heun; of a flow euler, heun or sde; auto: the first"""
     eta: float = 0.0
     """noise of the ddim sampler, from 0 (none) to 1 (as much as ddpm)"""
     spacing: Literal["even", "leading"] = "even"

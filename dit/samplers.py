@@ -1,9 +1,10 @@
 """Samplers: generators that walk from noise to data.
 
 They import no model. A denoiser is any callable (x_t (N, C, H, W), t (N,) int64 on the CPU) -> (N, C, H, W)
-the noise in x_t, or (N, 2C, H, W) with variance logits after it; for `heun` (x, sigma (N,) float64 on the
-CPU) -> the clean picture. `alpha_bar` is the whole (1000,) float64 table of the training process, `timesteps`
-the ascending subset to visit; coefficients are computed in float64 and applied as numbers.
+the noise in x_t, or (N, 2C, H, W) with variance logits after it; for `heun`, `euler` and `euler_maruyama`
+(x, level (N,) float64 on the CPU) -> the clean picture. `alpha_bar` is the whole (1000,) float64 table of the
+training process, `timesteps` the ascending subset to visit; coefficients are computed in float64 and applied
+as numbers.
 """
 
 import math
@@ -24,7 +25,7 @@ class Step:
     """What one step of a sampler has made."""
 
     index: int  # 0 for the first step, at the noisiest level
-    t: float  # the timestep, or sigma, at which the network was (first) called
+    t: float  # the noise level at which the network was (first) called: a timestep, a sigma, or a time 0..1
     x_t: Tensor  # (N, C, H, W) the sample after this step
     x0: Tensor  # (N, C, H, W) the clean picture as predicted in this step
     gain: float = 1.0  # what brings x_t to about unit variance, for viewers
@@ -132,28 +133,85 @@ def dpm_solver(denoise: Denoiser, x: Tensor, alpha_bar: Tensor, timesteps: Tenso
         yield Step(index, t, x, x0)
 
 
-def heun(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Iterator[Step]:
-    """EDM's deterministic sampler, Karras et al. 2022, Alg. 1: second order, two network calls a step.
+def _descending(levels: Tensor) -> list[float]:
+    """The levels, and 0 after them. Raises ValueError where they cannot be walked."""
+    if levels.ndim != 1 or not len(levels) or (levels.diff() >= 0).any() or levels[-1] <= 0:
+        raise ValueError("levels must be a non-empty 1-D tensor, positive and strictly descending")
+    return [*levels.tolist(), 0.0]
 
-    x: (N, C, H, W) normal of deviation sigmas[0]. sigmas: (n,) float64, descending; the last step goes from
-    there to 0, by Euler's method and with one call: 2 n - 1 in all.
+
+def _unit_gain(sigma: float) -> float:
+    """What brings x = x0 + sigma noise to unit variance, if the data have it."""
+    return 1 / math.sqrt(1 + sigma**2)
+
+
+def euler(denoise: Denoiser, x: Tensor, levels: Tensor) -> Iterator[Step]:
+    """The ODE dx/dt = (x - x0) / t by Euler's method: first order, deterministic, one call a step.
+
+    On straight paths that slope is the velocity (see `dit.flow`). x: (N, C, H, W) standard normal. levels:
+    (n,) float64, descending from 1; the last step goes from there to 0, which is the predicted x0.
 
     Raises:
-        ValueError: sigmas are not positive and descending.
+        ValueError: levels are not positive and descending.
     """
-    if sigmas.ndim != 1 or not len(sigmas) or (sigmas.diff() >= 0).any() or sigmas[-1] <= 0:
-        raise ValueError("sigmas must be a non-empty 1-D tensor, positive and strictly descending")
-    levels = [*sigmas.tolist(), 0.0]
-    for index, (sigma, to) in enumerate(zip(levels, levels[1:], strict=False)):
-        x0 = denoise(x, torch.full((len(x),), sigma, dtype=torch.float64))
-        slope = (x - x0) / sigma
-        ahead = x + (to - sigma) * slope
+    levels = _descending(levels)
+    for index, (t, to) in enumerate(zip(levels, levels[1:], strict=False)):
+        x0 = denoise(x, torch.full((len(x),), t, dtype=torch.float64))
+        x = x0 + (to / t) * (x - x0)
+        yield Step(index, t, x, x0)
+
+
+def heun(
+    denoise: Denoiser, x: Tensor, levels: Tensor, gain: Callable[[float], float] = _unit_gain
+) -> Iterator[Step]:
+    """EDM's deterministic sampler, Karras et al. 2022, Alg. 1: second order, two network calls a step.
+
+    The ODE is dx/dsigma = (x - x0) / sigma. That of straight paths (see `dit.flow`) is the same, with their
+    time for sigma, since x - x0 is t times the velocity.
+
+    x: (N, C, H, W) normal, of deviation levels[0] for EDM, standard for a flow. levels: (n,) float64,
+    descending; the last step goes from there to 0, by Euler's method and with one call: 2 n - 1 in all.
+    gain: of a step's end, by its level.
+
+    Raises:
+        ValueError: levels are not positive and descending.
+    """
+    levels = _descending(levels)
+    for index, (level, to) in enumerate(zip(levels, levels[1:], strict=False)):
+        x0 = denoise(x, torch.full((len(x),), level, dtype=torch.float64))
+        slope = (x - x0) / level
+        ahead = x + (to - level) * slope
         if to > 0:
             corrected = denoise(ahead, torch.full((len(x),), to, dtype=torch.float64))
             slope = (slope + (ahead - corrected) / to) / 2
-            ahead = x + (to - sigma) * slope
+            ahead = x + (to - level) * slope
         x = ahead
-        yield Step(index, sigma, x, x0, gain=1 / math.sqrt(1 + to**2))
+        yield Step(index, level, x, x0, gain=gain(to))
+
+
+def euler_maruyama(
+    denoise: Denoiser, x: Tensor, levels: Tensor, noise: Noise | None = None
+) -> Iterator[Step]:
+    """The SDE of straight paths, dx = (v - w s / 2) dt + sqrt(w) dW backwards in time, SiT (2401.08740).
+
+    s is the score, and w = t, SiT's sigma_t. One call a step. x: (N, C, H, W) standard normal. levels: (n,)
+    float64, descending from 1. The last step adds no noise and follows v alone, to the predicted x0: one of
+    the last steps that SiT's code offers (its default takes the score's drift too, from t = 0.04).
+
+    Raises:
+        ValueError: levels are not positive and descending.
+    """
+    levels = _descending(levels)
+    for index, (t, to) in enumerate(zip(levels, levels[1:], strict=False)):
+        x0 = denoise(x, torch.full((len(x),), t, dtype=torch.float64))
+        velocity, step = (x - x0) / t, t - to
+        if to > 0:
+            score = -(x0 + velocity) / t  # x0 + velocity is the expected noise
+            fresh = noise(index) if noise else torch.randn_like(x)
+            x = x - step * (velocity - t / 2 * score) + math.sqrt(t * step) * fresh
+        else:
+            x = x0
+        yield Step(index, t, x, x0)
 
 
 __all__ = [
@@ -166,9 +224,22 @@ __all__ = [
     "ddim",
     "ddpm",
     "dpm_solver",
+    "euler",
+    "euler_maruyama",
     "heun",
     "timesteps",
 ]
 
-SAMPLERS = {"ddim": ddim, "dpm-solver++": dpm_solver, "ddpm": ddpm, "heun": heun}
-OF_FORMULATION = {"ddpm": ("ddim", "dpm-solver++", "ddpm"), "edm": ("heun",)}  # the usual one first
+SAMPLERS = {
+    "ddim": ddim,
+    "dpm-solver++": dpm_solver,
+    "ddpm": ddpm,
+    "heun": heun,
+    "euler": euler,
+    "sde": euler_maruyama,
+}
+OF_FORMULATION = {  # the usual one first
+    "ddpm": ("ddim", "dpm-solver++", "ddpm"),
+    "edm": ("heun",),
+    "flow": ("euler", "heun", "sde"),
+}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dit import edm
+from dit import edm, flow
 from dit.config import ModelConfig
 from dit.diffusion import NUM_TIMESTEPS, linear_schedule
 from dit.guidance import SCHEDULES, check_scale
@@ -31,11 +31,11 @@ class SampleSettings:
     seeds: Sequence[int]  # one seed a picture
     steps: int = 50  # 1..1000
     guidance_scale: float = 1.0  # 1: no guidance, one forward pass a network call
-    sampler: str = "auto"  # auto: ddim; heun for an EDM model
+    sampler: str = "auto"  # auto: ddim; heun for an EDM model, euler for a flow model
     spacing: str = "even"  # of the timesteps: "even", as the DiT authors, or "leading", as diffusers' DDIM
     eta: float = 0.0  # DDIM's noise, 0..1
     guided_channels: int | None = None  # None: all; 3: as the DiT authors
-    guidance_interval: tuple[float, float] | None = None  # of timesteps, or sigmas; None: everywhere
+    guidance_interval: tuple[float, float] | None = None  # of timesteps, sigmas, or times 0..1; None: all
     guidance_schedule: str = "auto"  # auto: constant; power-cosine where DiffiT's authors have it
 
     def __post_init__(self) -> None:
@@ -90,20 +90,27 @@ class SampleSettings:
                 f"use {' or '.join(own)}"
             )
         schedule = usual_schedule(config) if self.guidance_schedule == "auto" else self.guidance_schedule
-        if config.formulation == "edm":
-            self._check_edm()
+        if config.formulation != "ddpm":
+            self._check_continuous(config.formulation)
         return replace(self, sampler=sampler, guidance_schedule=schedule)
 
-    def _check_edm(self) -> None:
-        """What counts timesteps is nothing for an EDM model."""
+    def _check_continuous(self, formulation: str) -> None:
+        """What counts timesteps is nothing for a model that has none."""
+        kind = {"edm": "an EDM model", "flow": "a flow model"}[formulation]
         for name, allowed in (
             ("spacing", ("even",)),
             ("eta", (0.0,)),
             ("guidance_schedule", ("auto", "constant")),
         ):
             if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name} is {value!r}, but an EDM model has none such; leave it out")
-        if self.guidance_interval and self.guidance_interval[0] > edm.SIGMA_MAX:
+                raise ValueError(f"{name} is {value!r}, but {kind} has none such; leave it out")
+        if formulation == "flow" and self.guidance_interval and self.guidance_interval[1] > 1:
+            raise ValueError(
+                f"guidance_interval is {self.guidance_interval}, but a flow model's noise levels are times "
+                "from 0 (data) to 1 (noise); give some of these, not timesteps"
+            )
+        too_high = self.guidance_interval and self.guidance_interval[0] > edm.SIGMA_MAX
+        if formulation == "edm" and too_high:
             raise ValueError(
                 f"guidance_interval is {self.guidance_interval}, but an EDM model's noise levels are sigmas "
                 f"from {edm.SIGMA_MIN} to {edm.SIGMA_MAX:g}; give some of these, not timesteps"
@@ -131,30 +138,46 @@ def usual_schedule(config: ModelConfig) -> str:
     return "power-cosine" if config.backbone == "diffit" and small_latent else "constant"
 
 
-def levels(settings: SampleSettings) -> list[tuple[float, ...]]:
-    """For each step, the timesteps or sigmas at which the network is called. settings: resolved."""
+def _begins(settings: SampleSettings, formulation: str) -> Tensor:
+    """The sigmas or times at which the sampler's steps begin, (n,) float64, descending."""
+    return edm.sigmas(settings.steps) if formulation == "edm" else flow.times(settings.steps)
+
+
+def levels(settings: SampleSettings, formulation: str) -> list[tuple[float, ...]]:
+    """For each step, the noise levels at which the network is called. settings: resolved."""
+    if formulation == "ddpm":
+        return [(t,) for t in reversed(timesteps(settings.steps, settings.spacing).tolist())]
+    begins = _begins(settings, formulation).tolist()
     if settings.sampler == "heun":
-        sigmas = edm.sigmas(settings.steps).tolist()
-        return [*zip(sigmas, sigmas[1:], strict=False), (sigmas[-1],)]
-    return [(t,) for t in reversed(timesteps(settings.steps, settings.spacing).tolist())]
+        return [*zip(begins, begins[1:], strict=False), (begins[-1],)]
+    return [(level,) for level in begins]
 
 
 def walk(
-    settings: SampleSettings, denoiser: Denoiser, x: Tensor, noise: Callable[[int], Tensor]
+    settings: SampleSettings,
+    formulation: str,
+    denoiser: Denoiser,
+    x: Tensor,
+    noise: Callable[[int], Tensor],
 ) -> Iterator[Step]:
     """The sampler's steps. settings: resolved. x: (N, C, H, W) standard normal, where it starts."""
-    if settings.sampler == "heun":
-        return SAMPLERS["heun"](denoiser, edm.SIGMA_MAX * x, edm.sigmas(settings.steps))
-    extra = {"ddim": {"eta": settings.eta, "noise": noise}, "ddpm": {"noise": noise}}
-    return SAMPLERS[settings.sampler](
-        denoiser,
-        x,
-        linear_schedule().alpha_bar,
-        timesteps(settings.steps, settings.spacing),
-        **extra.get(settings.sampler, {}),
-    )
+    sampler, extra = SAMPLERS[settings.sampler], {}
+    if settings.sampler in ("ddpm", "ddim", "sde"):
+        extra["noise"] = noise
+    if settings.sampler == "ddim":
+        extra["eta"] = settings.eta
+    if formulation == "ddpm":
+        visited = timesteps(settings.steps, settings.spacing)
+        return sampler(denoiser, x, linear_schedule().alpha_bar, visited, **extra)
+    if formulation == "edm":
+        x = edm.SIGMA_MAX * x
+    elif settings.sampler == "heun":
+        extra["gain"] = lambda _: 1.0  # on straight paths the variance stays between 1/2 and 1
+    return sampler(denoiser, x, _begins(settings, formulation), **extra)
 
 
-def level_name(settings: SampleSettings, level: float) -> str:
-    """A noise level as viewers read it: t = 999, or σ = 0.3. settings: resolved."""
-    return f"σ = {level:.3g}" if settings.sampler == "heun" else f"t = {int(level)}"
+def level_name(formulation: str, level: float) -> str:
+    """A noise level as viewers read it: timestep t = 999, σ = 0.3, or a flow's time t = 0.98."""
+    if formulation == "ddpm":
+        return f"t = {int(level)}"
+    return f"{'σ' if formulation == 'edm' else 't'} = {level:.3g}"

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from dit.backbone import Backbone, zero_module
 from dit.config import ModelConfig
-from dit.layers import drop_labels
+from dit.layers import LabelDropout
 
 
 def norm_groups(config: ModelConfig) -> int:
@@ -40,16 +40,13 @@ class UNet(Backbone):
         from diffusers import UNet2DModel  # takes seconds: only where one is made
 
         super().__init__(config)
+        self.label_dropout = LabelDropout(config.num_classes, config.class_dropout_prob)
         self.unet = UNet2DModel(**unet_arguments(config))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """See `Backbone`."""
         self.check_labels(y)
-        config = self.config
-        if not config.num_classes:
-            y = None
-        elif self.training and config.class_dropout_prob > 0:
-            y = drop_labels(y, config.num_classes, config.class_dropout_prob)
+        y = self.label_dropout(y) if self.config.num_classes else None
         return self.unet(x.to(self.unet.dtype), t, y, return_dict=False)[0].to(x.dtype)
 
     def parts(self) -> list[nn.Module]:

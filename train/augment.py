@@ -28,23 +28,35 @@ class Warps:
     moved: Tensor  # (N, 2) to the right and down, in units of SHIFT
 
     @classmethod
-    def draw(cls, n: int, probability: float) -> "Warps":
-        """Mirrored with even odds, all else with `probability` each, from torch's generator on the CPU."""
+    def draw(cls, n: int, probability: float, generator: torch.Generator | None = None) -> "Warps":
+        """Mirrored with even odds, all else with `probability` each, drawn on the CPU.
+
+        generator: None is torch's own.
+        """
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator)
+
+        def coins() -> Tensor:
+            return torch.randint(0, 2, (n,), generator=generator).float()
 
         def chosen(value: Tensor) -> Tensor:
             """value (n, ...) where the dice say so, else 0."""
-            dice = torch.rand(n, *[1] * (value.ndim - 1))
+            dice = uniform(n, *[1] * (value.ndim - 1))
             return torch.where(dice < probability, value, torch.zeros_like(value))
 
-        direction = (torch.rand(n) * 2 - 1) * math.pi
+        direction = (uniform(n) * 2 - 1) * math.pi
         return cls(
-            mirrored=torch.randint(0, 2, (n,)).float(),
-            upturned=chosen(torch.randint(0, 2, (n,)).float()),
-            scaled=chosen(torch.randn(n)),
-            turned=chosen((torch.rand(n) * 2 - 1) * math.pi),
-            stretched=chosen(torch.randn(n)),
-            along=torch.where(torch.rand(n) < ALONG_A_DIRECTION, direction, torch.zeros(n)),
-            moved=chosen(torch.randn(n, 2)),
+            mirrored=coins(),
+            upturned=chosen(coins()),
+            scaled=chosen(normal(n)),
+            turned=chosen((uniform(n) * 2 - 1) * math.pi),
+            stretched=chosen(normal(n)),
+            along=torch.where(uniform(n) < ALONG_A_DIRECTION, direction, torch.zeros(n)),
+            moved=chosen(normal(n, 2)),
         )
 
     def labels(self) -> Tensor:
@@ -83,9 +95,12 @@ class Warps:
         return _where(is_warped, _resample(x, self.matrices().inverse().to(x.device, x.dtype)), x)
 
 
-def augment(x: Tensor, probability: float) -> tuple[Tensor, Tensor]:
-    """Pictures x (N, C, H, W) warped at random, and the labels (N, 9) that say how, on the device of x."""
-    warps = Warps.draw(len(x), probability)
+def augment(x: Tensor, probability: float, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Pictures x (N, C, H, W) warped at random, and the labels (N, 9) that say how, on the device of x.
+
+    generator: on the CPU, where the warps are drawn; None is torch's own.
+    """
+    warps = Warps.draw(len(x), probability, generator)
     with torch.autocast(x.device.type, enabled=False):  # half precision would warp otherwise than labelled
         return warps.apply(x), warps.labels().to(x.device)
 

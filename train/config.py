@@ -147,6 +147,11 @@ class TrainConfig:
                         f"{name} is {getattr(self, name)!r}, but {self.model} is an EDM model, which has no "
                         f"choice of {name}; start from the recipe solids-edm, or set it to {neutral}"
                     )
+        if self.formulation == "flow" and self.prediction != "epsilon":
+            raise ValueError(
+                f"prediction is {self.prediction!r}, but formulation flow predicts velocities; start from "
+                "the recipe solids-flow, or leave prediction at epsilon"
+            )
         if self.augment and not MODELS[self.model].augment_dim:
             raise ValueError(
                 f"augment is {self.augment}, but {self.model} has no augmentation labels, so that it would "

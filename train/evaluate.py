@@ -47,7 +47,7 @@ class Evaluation:
     guidance_scale: float | None = None
     """classifier-free guidance, 1 is none; default: as it was evaluated before, else 2, or 1 if it must be"""
     sampler: str = "auto"
-    """ddim, dpm-solver++ or ddpm; of an EDM model heun; auto: the first of these"""
+    """ddim, dpm-solver++ or ddpm; of an EDM model heun; of a flow euler, heun or sde; auto: the first"""
     eta: float = 0.0
     """DDIM's noise, 0 to 1"""
     seed: int = 0

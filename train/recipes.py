@@ -36,6 +36,7 @@ RECIPES: dict[str, TrainConfig] = {
     "solids-edm": replace(
         _SOLIDS, model="DiffiT-C-32", prediction="epsilon", timesteps="uniform", augment=0.12, flip=False
     ),
+    "solids-flow": replace(_SOLIDS, formulation="flow", prediction="epsilon"),
     "mnist": replace(_SOLIDS, data="ylecun/mnist", image_size=28, flip=False, model="DiT-N/4"),
     "cifar10": replace(_SOLIDS, data="uoft-cs/cifar10", model="DiT-M/2", total_steps=50_000),
     "smoke": _SMOKE,

@@ -121,7 +121,7 @@ class Recorder:
         settings = SampleSettings(
             classes=[y for y in range(rows) for _ in range(columns)],
             seeds=list(range(columns)) * rows,
-            steps=GRID_CALLS if config.formulation == "ddpm" else (GRID_CALLS + 1) // 2,
+            steps=(GRID_CALLS + 1) // 2 if config.formulation == "edm" else GRID_CALLS,
             guidance_scale=GRID_GUIDANCE if config.has_null_class else 1.0,
         )
         pictures = pipeline.generate(settings).x0

@@ -44,6 +44,7 @@ CSS = """
 .dl-progress div { height: 100%; background: var(--color-accent); }
 """
 PROJECT = Path(remote.__file__).resolve().parent.parent  # where `python -m dit.hub` is found
+FORMULATIONS = {"ddpm": "", "edm": " (EDM)", "flow": " (flow matching)"}
 HEADS = ("Model", "Network", "Picture", "Parameters", "GMACs a pass", "Size", "Licence", "Where", "Results")
 ABOUT = """Each model's cost is counted in GMACs, 10⁹ multiply-accumulates of one forward pass of one picture:
 what the DiT paper prints as "Gflops". Parameters count everything in the weights file, the fixed position
@@ -163,7 +164,7 @@ def table_html(studio: Studio) -> str:
             state = "on this machine; read into memory when drawn with"
         cells = (
             ("", html.escape(rung.name)),
-            ("", rung.config.design + (" (EDM)" if rung.config.formulation == "edm" else "")),
+            ("", rung.config.design + FORMULATIONS[rung.config.formulation]),
             ("dl-number", f"{rung.side} × {rung.side}"),
             ("dl-number", f"{rung.parameters / 1e6:,.4g} M"),
             ("dl-number", costs.gmacs(rung.macs_per_pass)),

@@ -108,7 +108,7 @@ class Rung:
 
     def calls(self, settings: SampleSettings) -> int:
         """Network calls of a batch, each of one or, guided, two forward passes a picture."""
-        return sum(map(len, levels(settings.resolved(self.config))))
+        return sum(map(len, levels(settings.resolved(self.config), self.config.formulation)))
 
     def seconds(self, settings: SampleSettings) -> float:
         """Expected seconds on this machine for these settings, decoding included."""

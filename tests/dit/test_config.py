@@ -30,7 +30,7 @@ WRONG_VALUES = [
     ({"mlp_ratio": -4.0}, ["mlp_ratio", "-4.0", "positive"]),
     ({"mlp_ratio": float("nan")}, ["mlp_ratio", "nan"]),
     ({"backbone": "u-net"}, ["backbone", "'u-net'", "dit, diffit, diffit-image, unet"]),
-    ({"formulation": "vp"}, ["formulation", "'vp'", "ddpm, edm"]),
+    ({"formulation": "vp"}, ["formulation", "'vp'", "ddpm, edm, flow"]),
     ({"conditioning": "cross"}, ["conditioning", "'cross'", "adaln-zero"]),
     ({"prediction": "x0"}, ["prediction", "'x0'", "epsilon, v"]),
     ({"frequency_shift": 2}, ["frequency_shift", "2", "0, 1"]),
@@ -39,6 +39,7 @@ WRONG_VALUES = [
     ({"mlp_norm_eps": -1e-6}, ["mlp_norm_eps", "-1e-06", "positive"]),
     ({"mlp_norm_eps": float("inf")}, ["mlp_norm_eps", "inf", "finite"]),
     ({"mlp_norm_eps": float("nan")}, ["mlp_norm_eps", "nan"]),
+    ({"qk_norm": 2}, ["qk_norm", "2", "False, True"]),
     ({"block_embedders": "yes"}, ["block_embedders", "'yes'", "False, True"]),
     ({"block_embedders": None}, ["block_embedders", "None", "False, True"]),
     ({"block_embedders": True, "conditioning": "adaln"}, ["block_embedders", "adaln;", "leave it out"]),
@@ -50,6 +51,7 @@ WRONG_VALUES = [
 ]
 # Fields that only some backbones have: name, value, what is to be chosen instead.
 EDM = {"formulation": "edm", "learn_sigma": False}
+FLOW = {"formulation": "flow", "prediction": "velocity", "learn_sigma": False}
 U_NET = {"backbone": "unet", "hidden_size": 16, "depth": 1, "num_heads": 2, "patch_size": 1}
 U_NET |= {"input_size": 16, "channel_mult": (1, 2)}
 IMAGE = U_NET | {"backbone": "diffit-image", "window_size": 4}
@@ -63,6 +65,7 @@ IMPOSSIBLE = [
     (DIFFIT | {"block_embedders": True}, ["block_embedders is True", "diffit", "leave it out"]),
     (DIFFIT | {"mlp_norm_eps": 1e-5}, ["mlp_norm_eps is 1e-05", "diffit", "leave it out"]),
     (U_NET | {"mlp_norm_eps": 1e-5}, ["mlp_norm_eps is 1e-05", "unet", "leave it out"]),
+    (U_NET | {"qk_norm": True}, ["qk_norm is True", "unet", "dit or diffit or diffit-image"]),
     (U_NET | {"frequency_shift": 1}, ["frequency_shift is 1", "unet", "dit or diffit"]),
     (VALID | {"channel_mult": (1, 2)}, ["channel_mult is (1, 2)", "backbone dit", "diffit-image or unet"]),
     (DIFFIT | {"channel_mult": (1,)}, ["channel_mult is (1,)", "backbone diffit ", "leave it out"]),
@@ -93,6 +96,12 @@ IMPOSSIBLE = [
     # the formulation
     (VALID | {"formulation": "edm"}, ["learn_sigma is True", "edm learns no variance", "set it to False"]),
     (VALID | EDM | {"prediction": "v"}, ["prediction is 'v'", "edm fixes", "leave it out"]),
+    (VALID | FLOW | {"learn_sigma": True}, ["learn_sigma is True", "flow learns no", "set it to False"]),
+    (VALID | FLOW | {"prediction": "v"}, ["prediction is 'v'", "is flow", "set it to velocity"]),
+    (VALID | FLOW | {"prediction": "epsilon"}, ["prediction is 'epsilon'", "is flow", "to velocity"]),
+    (VALID | {"prediction": "velocity"}, ["prediction is 'velocity'", "is ddpm", "choose epsilon or v"]),
+    (VALID | EDM | {"prediction": "velocity"}, ["prediction is 'velocity'", "edm fixes", "leave it out"]),
+    (IMAGE | FLOW | {"augment_dim": 9}, ["augment_dim is 9", "formulation is flow", "only edm"]),
     (IMAGE | {"augment_dim": 9}, ["augment_dim is 9", "formulation is ddpm", "only edm", "use 0"]),
 ]
 
@@ -113,7 +122,9 @@ def test_what_does_not_go_together_is_refused_with_a_remedy(fields, said):
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("fields", [VALID, DIFFIT, U_NET, IMAGE, IMAGE | EDM | {"augment_dim": 9}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [VALID, DIFFIT, U_NET, IMAGE, IMAGE | EDM | {"augment_dim": 9}, VALID | FLOW], ids=str
+)
 def test_what_the_impossible_ones_are_made_from_is_possible(fields):
     ModelConfig(**fields)
 
@@ -149,7 +160,7 @@ def test_it_survives_json(name):
     if config.formulation == "ddpm":
         fields |= {"prediction": "v", "learn_sigma": False}
     if config.backbone in ("dit", "diffit"):
-        fields |= {"frequency_shift": 1}
+        fields |= {"frequency_shift": 1, "qk_norm": True}
     else:
         fields |= {"dropout": 0.3}
     if config.backbone == "dit" and config.conditioning == "adaln-zero":
@@ -174,7 +185,7 @@ def test_an_unknown_field_is_named_and_the_known_ones_are_listed():
 
 
 OF_DIFFUSERS = ("frequency_shift", "mlp_norm_eps", "block_embedders")
-OF_OTHER_BACKBONES = ("formulation", "channel_mult", "window_size", "dropout", "augment_dim")
+OF_OTHER_BACKBONES = ("formulation", "qk_norm", "channel_mult", "window_size", "dropout", "augment_dim")
 
 
 @pytest.mark.parametrize("missing", [OF_DIFFUSERS, OF_OTHER_BACKBONES, OF_DIFFUSERS + OF_OTHER_BACKBONES])
@@ -188,6 +199,7 @@ def test_a_config_from_before_a_field_means_the_authors_model(missing):
     assert (config.backbone, config.conditioning, config.formulation) == ("dit", "adaln-zero", "ddpm")
     assert (config.frequency_shift, config.mlp_norm_eps, config.block_embedders) == (0, 1e-6, False)
     assert (config.channel_mult, config.window_size, config.augment_dim) == ((), 0, 0)
+    assert config.qk_norm is False
 
 
 def test_from_dict_checks_values_too():

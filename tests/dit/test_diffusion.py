@@ -266,3 +266,43 @@ def test_pixel_likelihoods_add_up_to_one(x):
             pixels, torch.full_like(pixels, x), torch.full_like(pixels, math.log(scale))
         )
         assert log.exp().sum().item() == pytest.approx(1.0, abs=1e-5)
+
+
+# --- Min-SNR ---
+
+
+@pytest.mark.parametrize("t", [0, 50, 163, 164, 400, 999])
+def test_min_snr_weights_are_the_papers(t):
+    """By hand: min(SNR, 5) / SNR for the noise, min(SNR, 5) / (SNR + 1) for v. SNR falls below 5 near 164."""
+    a = linear_schedule().alpha_bar[t].item()
+    snr = a / (1 - a)
+    at = torch.tensor([t])
+    weights = [diffusion.min_snr_weight(at, kind, 5.0).item() for kind in ("epsilon", "v")]
+    assert weights == pytest.approx([min(snr, 5) / snr, min(snr, 5) / (snr + 1)], rel=1e-5)
+    assert (weights[0] == 1) is (snr <= 5)
+
+
+def test_min_snr_means_the_same_clean_picture_for_both_predictions(noised):
+    """What the two kinds of output err by is weighted alike: by min(SNR, 5) in terms of x0."""
+    x0, noise, t, x_t = noised
+    a = linear_schedule().alpha_bar[t]
+    errors = []
+    for kind, target in (("epsilon", noise), ("v", diffusion.velocity(x0, t, noise))):
+        output = target + 0.1 * torch.randn_like(x0)
+        of_x0 = (diffusion.to_x0(output, x_t, t, kind) - x0).square().mean((1, 2, 3))
+        weight = diffusion.min_snr_weight(t, kind, 5.0)
+        errors.append(weight * (output - target).square().mean((1, 2, 3)))
+        snr = (a / (1 - a)).float()
+        torch.testing.assert_close(errors[-1], snr.clamp(max=5) * of_x0, rtol=2e-2, atol=1e-5)
+
+
+def test_min_snr_leaves_the_bound_as_it_is():
+    model = dit.build("DiT-N/8", input_size=16, in_channels=3, num_classes=10)
+    x0, noise, t = torch.rand(4, 3, 16, 16), torch.randn(4, 3, 16, 16), torch.tensor([0, 20, 500, 999])
+    with torch.no_grad():
+        plain = training_losses(model, x0, t, torch.arange(4), noise)
+        weighted = training_losses(model, x0, t, torch.arange(4), noise, gamma=5.0)
+    assert torch.equal(plain["vb"], weighted["vb"]) and torch.equal(plain["mse"], weighted["mse"])
+    expected = diffusion.min_snr_weight(t, "epsilon", 5.0) * plain["mse"] + plain["vb"]
+    torch.testing.assert_close(weighted["loss"], expected)
+    assert (weighted["loss"] < plain["loss"]).tolist() == [True, True, False, False]

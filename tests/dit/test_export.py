@@ -291,6 +291,8 @@ def test_the_refit_makes_the_pictures_the_models(trained, vae_folder, tmp_path, 
         ({"mlp_ratio": 3.0}, "mlp_ratio is 3.0.*always 4"),
         ({"in_channels": 3, "mlp_ratio": 2.5, "num_classes": 1001}, "pixels.*1001 classes.*mlp_ratio is 2.5"),
         ({"in_channels": 8}, "8 channels"),
+        ({"formulation": "flow", "prediction": "velocity", "learn_sigma": False}, "formulation is flow"),
+        ({"qk_norm": True}, "queries and keys are normalised"),
     ],
     ids=str,
 )

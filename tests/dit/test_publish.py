@@ -270,6 +270,10 @@ def test_text_of_the_provenance_does_not_break_the_card(random_model, tmp_path):
         ({"in_channels": 1}, "10 classes."),
         ({"backbone": "diffit"}, "A diffusion vision transformer (DiffiT, "),
         ({"formulation": "edm", "learn_sigma": False}, " heun steps, guidance scale 2"),
+        (
+            {"formulation": "flow", "prediction": "velocity", "learn_sigma": False, "qk_norm": True},
+            " euler steps, guidance scale 2",
+        ),
     ],
     ids=str,
 )

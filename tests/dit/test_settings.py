@@ -78,16 +78,16 @@ def test_the_schedule_reaches_the_pictures_and_the_price(random_model):
 def test_an_unknown_schedule_or_sampler_is_refused():
     with pytest.raises(ValueError, match="guidance_schedule is 'linear'; choose one of auto, constant"):
         settings(guidance_schedule="linear")
-    with pytest.raises(ValueError, match="sampler is 'euler'; choose one of auto, ddim.*heun"):
-        settings(sampler="euler")
+    with pytest.raises(ValueError, match="sampler is 'dopri5'; choose one of auto, ddim.*heun, euler, sde"):
+        settings(sampler="dopri5")
 
 
 def test_levels_of_ddpm_are_timesteps_and_of_edm_pairs_of_sigmas():
-    assert levels(settings().resolved(DDPM)) == [(999,), (666,), (333,), (0,)]
+    assert levels(settings().resolved(DDPM), "ddpm") == [(999,), (666,), (333,), (0,)]
     sigmas = edm.sigmas(4).tolist()
-    assert levels(settings().resolved(EDM)) == [*zip(sigmas, sigmas[1:], strict=False), (sigmas[-1],)]
-    assert level_name(settings().resolved(DDPM), 999.0) == "t = 999"
-    assert level_name(settings().resolved(EDM), 80.0) == "σ = 80"
+    assert levels(settings().resolved(EDM), "edm") == [*zip(sigmas, sigmas[1:], strict=False), (sigmas[-1],)]
+    assert level_name("ddpm", 999.0) == "t = 999"
+    assert level_name("edm", 80.0) == "σ = 80"
 
 
 def test_an_edm_model_draws_and_every_call_is_counted(random_model):

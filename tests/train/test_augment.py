@@ -117,6 +117,15 @@ def test_the_draws_do_not_depend_on_the_picture():
     assert torch.equal(augment(torch.zeros(20, 1, 8, 8), 0.5)[1], first)
 
 
+def test_a_generator_of_its_own_decides_all_of_it():
+    def drawn(seed: int) -> torch.Tensor:
+        return augment(pictures(20), 0.5, torch.Generator().manual_seed(seed))[1]
+
+    state = torch.get_rng_state()
+    assert torch.equal(drawn(1), drawn(1)) and not torch.equal(drawn(1), drawn(2))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_half_precision_does_not_warp_otherwise():
     torch.manual_seed(4)
     x = pictures(30)

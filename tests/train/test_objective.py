@@ -6,14 +6,18 @@ import pytest
 import torch
 
 import dit
-from dit import edm
-from dit.diffusion import training_losses
+from dit import edm, flow
+from dit.diffusion import min_snr_weight, training_losses
+from dit.layers import drops_no_labels
 from train.augment import augment
+from train.batch import Batch
 from train.checkpoint import checkpoints
 from train.config import TrainConfig
 from train.hardware import select
 from train.loop import train
-from train.objective import draw_timesteps, losses
+from train.objective import draw_labels, draw_levels, losses
+from train.pictures import DataInfo
+from train.recipes import RECIPES
 
 CPU = select("cpu", "fp32")
 TINY = TrainConfig(
@@ -52,36 +56,139 @@ def perturbed(name: str, **fields: object) -> dit.Backbone:
     return model.eval()
 
 
-@pytest.fixture
-def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.rand(8, 3, 16, 16) * 2 - 1, torch.arange(8)
+FLOW = replace(TINY, formulation="flow")
 
 
-def test_a_ddpm_model_learns_at_timesteps(batch):
+def batch_of(config: TrainConfig, model: dit.Backbone, seed: int = 3) -> Batch:
+    """Eight pictures, and what else decides a step."""
+    config = replace(config, class_dropout_prob=model.config.class_dropout_prob)
+    generator = torch.Generator().manual_seed(seed)
+    x0, labels = torch.rand(8, 3, 16, 16, generator=generator) * 2 - 1, None
+    if config.augment:
+        x0, labels = augment(x0, config.augment, generator)
+    return Batch(
+        x0,
+        draw_labels(config, model.config, torch.arange(8), generator),
+        draw_levels(config, model.config, 8, generator),
+        torch.randn(8, 3, 16, 16, generator=generator),
+        labels,
+    )
+
+
+def test_a_ddpm_model_learns_at_timesteps():
     model = perturbed("DiT-N/8")
-    torch.manual_seed(5)
-    found = losses(TINY, model, *batch)
-    torch.manual_seed(5)
-    t = draw_timesteps("uniform", 8)
-    expected = training_losses(model, batch[0], t, batch[1])
-    assert found.keys() == {"mse", "vb", "loss"}
-    torch.testing.assert_close(found["loss"], expected["loss"])
+    batch = batch_of(TINY, model)
+    found = losses(TINY, model, batch)
+    expected = training_losses(model, batch.x0, batch.t, batch.y, batch.noise)
+    assert found.keys() == {"mse", "vb", "loss"} and batch.t.dtype == torch.int64
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.5])
-def test_an_edm_model_learns_at_sigmas_and_hears_of_its_augmentation(probability, batch):
-    model = perturbed("DiffiT-C-32")
-    torch.manual_seed(5)
-    found = losses(replace(TINY, model="DiffiT-C-32", augment=probability), model, *batch)
-    torch.manual_seed(5)
-    x0, labels = augment(batch[0], probability) if probability else (batch[0], None)
-    sigma = edm.draw_sigmas(8)
-    noise = torch.randn_like(x0)
-    expected = edm.training_losses(model, x0, sigma, batch[1], noise, augment=labels)
-    torch.testing.assert_close(found["loss"], expected["loss"])
+def test_an_edm_model_learns_at_sigmas_and_hears_of_its_augmentation(probability):
+    model, config = perturbed("DiffiT-C-32"), replace(TINY, model="DiffiT-C-32", augment=probability)
+    batch = batch_of(config, model)
+    found = losses(config, model, batch)
+    expected = edm.training_losses(model, batch.x0, batch.t, batch.y, batch.noise, augment=batch.augment)
+    torch.testing.assert_close(found, expected)
+    assert batch.t.dtype == torch.float32 and (batch.t > 0).all()
     if probability:
-        unheard = edm.training_losses(model, x0, sigma, batch[1], noise)
+        unheard = edm.training_losses(model, batch.x0, batch.t, batch.y, batch.noise)
         assert (found["loss"] - unheard["loss"]).abs().max() > 1e-4
+
+
+def test_a_flow_model_learns_at_times():
+    model = perturbed("DiT-N/8", formulation="flow", prediction="velocity", learn_sigma=False)
+    batch = batch_of(FLOW, model)
+    found = losses(FLOW, model, batch)
+    expected = flow.training_losses(model, batch.x0, batch.t, batch.y, batch.noise)
+    assert found.keys() == {"mse", "loss"} and batch.t.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("formulation", ["auto", "flow"])
+def test_min_snr_is_what_the_config_asks_for(formulation):
+    config = replace(TINY, formulation=formulation, loss_weighting="min-snr")
+    torch.manual_seed(0)
+    model = dit.build(config.network(DataInfo("x", ("a",) * 10, 3, 16)))
+    batch = batch_of(config, model)
+    if formulation == "auto":
+        batch = replace(batch, t=torch.arange(8) * 100)
+    found = losses(config, model, batch)
+    plain = losses(replace(config, loss_weighting="uniform"), model, batch)
+    weight = (
+        flow.min_snr_weight(batch.t, 5.0)
+        if formulation == "flow"
+        else min_snr_weight(batch.t, "epsilon", 5.0)
+    )
+    torch.testing.assert_close(found["loss"], weight * found["mse"] + found.get("vb", 0))
+    torch.testing.assert_close(found["mse"], plain["mse"])
+    assert (found["loss"] < plain["loss"]).any()
+
+
+@pytest.mark.parametrize("name", ["DiT-N/8", "DiffiT-C-32", "UNet-C", "flow"])
+def test_the_loss_is_a_function_of_weights_and_batch(name):
+    """In training mode, with label dropout of the model off: nothing is drawn."""
+    config = FLOW if name == "flow" else replace(TINY, model=name)
+    torch.manual_seed(0)
+    model = dit.build(replace(config, class_dropout_prob=0.5).network(DataInfo("x", ("a",) * 10, 3, 16)))
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.add_(0.02 * torch.randn(parameter.shape))
+    batch = replace(batch_of(config, model), y=torch.arange(8))
+    drops_no_labels(model.train())
+    assert model.training
+    state = torch.get_rng_state()
+    one, two = (losses(config, model, batch)["loss"] for _ in range(2))
+    assert torch.equal(one, two) and torch.equal(torch.get_rng_state(), state)
+    model.train()  # all of it again
+    assert not torch.equal(losses(config, model, batch)["loss"], one)
+
+
+def test_labels_are_dropped_as_often_as_asked():
+    network = TINY.network()
+    y, generator = torch.arange(10).repeat(2000), torch.Generator().manual_seed(0)
+    dropped = draw_labels(replace(TINY, class_dropout_prob=0.3), network, y, generator)
+    is_null = dropped == network.num_classes
+    assert is_null.float().mean() == pytest.approx(0.3, abs=0.01)
+    assert torch.equal(dropped[~is_null], y[~is_null])
+    assert torch.equal(draw_labels(replace(TINY, class_dropout_prob=0.0), network, y, generator), y)
+    unconditional = replace(TINY, class_conditional=False)
+    assert draw_labels(unconditional, unconditional.network(), y, generator) is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [TINY, replace(TINY, timesteps="logit-normal"), FLOW, replace(FLOW, timesteps="logit-normal")]
+    + [replace(TINY, model="DiffiT-C-32")],
+    ids=lambda config: f"{config.model}, {config.formulation}, {config.timesteps}",
+)
+def test_levels_depend_on_their_generator_alone(config):
+    network = config.network()
+
+    def drawn(seed: int) -> torch.Tensor:
+        return draw_levels(config, network, 1000, torch.Generator().manual_seed(seed))
+
+    first, state = drawn(7), torch.get_rng_state()
+    assert first.shape == (1000,) and first.device.type == "cpu"
+    assert torch.equal(drawn(7), first) and not torch.equal(drawn(8), first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_logit_normal_levels_lie_in_the_middle():
+    of_ddpm, of_flow = (
+        draw_levels(
+            replace(config, timesteps="logit-normal"),
+            config.network(),
+            100_000,
+            torch.Generator().manual_seed(0),
+        )
+        for config in (TINY, FLOW)
+    )
+    expected = 0.25 * 0.332 + 0.75 * 0.5  # sigmoid(-0.7) = 0.332 is the median of the others
+    assert (of_ddpm < 332).float().mean() == pytest.approx(expected, abs=0.01)
+    assert (of_flow < 0.5).float().mean() == pytest.approx(0.5, abs=0.01)
+    assert (of_flow.logit() < 1).float().mean() == pytest.approx(0.8413, abs=0.01)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -123,6 +230,9 @@ def test_a_model_can_be_unconditional(tmp_path):
         ({"model": "UNet-C", "image_size": 12}, "input_size 12 is not a multiple of 8"),
         ({"model": "DiT-N/8-adaLN"}, "did you mean DiT-N/8-adaln"),
         ({"depth": -1}, "depth is -1"),
+        ({"formulation": "flow", "prediction": "v"}, "prediction is 'v'.*velocities.*at epsilon"),
+        ({"formulation": "flow", "model": "DiffiT-C-32"}, "formulation is 'flow'.*EDM model.*auto"),
+        ({"qk_norm": True, "model": "UNet-C"}, "qk_norm is True, but backbone unet.*leave it out"),
     ],
     ids=str,
 )
@@ -133,3 +243,9 @@ def test_runs_that_cannot_be_are_refused(fields, said):
 
 def test_a_depth_can_be_asked_for():
     assert replace(TINY, depth=3).network().depth == 3 and TINY.network().depth == 4
+
+
+def test_a_flow_recipe_makes_a_flow_model():
+    network = RECIPES["solids-flow"].network()
+    assert (network.formulation, network.prediction, network.learn_sigma) == ("flow", "velocity", False)
+    assert replace(TINY, qk_norm=True).network().qk_norm and not TINY.network().qk_norm

@@ -159,6 +159,49 @@ def test_an_edm_model_is_priced_and_drawn_by_its_own_sampler(edm_studio: Studio)
     assert last.done and last.macs == 2 * 10 * rung.macs_per_pass and last.level == "σ = 0.002"
 
 
+@pytest.fixture
+def flow_studio(no_hub: None, tmp_path: Path) -> Studio:
+    """A small flow model beside the bundled ones."""
+    fields = {"formulation": "flow", "prediction": "velocity", "learn_sigma": False}
+    model = dit.build("DiT-N/4", input_size=16, in_channels=3, num_classes=3, **fields)
+    dit.weights.save(tmp_path / "flow.safetensors", model, {"name": "flow", "classes": ["a", "b", "c"]})
+    return open_studio([tmp_path / "flow.safetensors"])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "calls", "said"),
+    [
+        ("auto", 3, ": 3 steps, 2 passes a step"),
+        ("sde", 3, ": 3 steps, 2 passes a step"),
+        ("heun", 5, "3 steps of Heun's method, 5 looks at the picture, 2 passes a look"),
+    ],
+)
+def test_a_flow_model_is_priced_and_drawn_by_each_of_its_samplers(
+    sampler: str, calls: int, said: str, flow_studio: Studio
+) -> None:
+    rung = named(flow_studio, "flow")
+    request = parse(flow_studio.rungs, "flow", "b", 3, 2.0, 0, 2, sampler)
+    assert request.describe(0)["sampler"] == {"auto": "euler"}.get(sampler, sampler)
+    assert (rung.calls(request.settings), rung.passes(request.settings)) == (calls, 2 * calls)
+    assert said in price_html(request)
+    *_, last = flow_studio.stream(rung, request.settings)
+    assert last.done and last.macs == 2 * 2 * calls * rung.macs_per_pass and last.level == "t = 0.333"
+
+
+def test_samplers_follow_a_change_to_a_flow_model(flow_studio: Studio) -> None:
+    """Those of timesteps give way; Heun's, which a flow has too, stays."""
+    flow = flow_studio.rungs.index(named(flow_studio, "flow"))
+    plain = flow_studio.rungs.index(named(flow_studio, "DiT-N-4-solids"))
+    chosen = [
+        fitted(flow_studio, [position, 1, 10, 2.0, 0, 4, sampler])[-1]
+        for position, sampler in ((flow, "ddim"), (flow, "heun"), (flow, "sde"), (plain, "euler"))
+    ]
+    assert chosen == ["euler", "heun", "sde", "ddim"]
+    assert "adaLN-Zero (flow matching)" in table_html(flow_studio)
+    with pytest.raises(ValueError, match="sampler is 'ddim'.*flow; use euler or heun or sde"):
+        parse(flow_studio.rungs, "flow", 0, 3, 2.0, 0, 1, "ddim")
+
+
 def test_a_sampler_of_the_other_formulation_is_refused(edm_studio: Studio) -> None:
     with pytest.raises(ValueError, match="sampler is 'ddim'.*edm; use heun"):
         parse(edm_studio.rungs, "edm", 0, 3, 2.0, 0, 1, "ddim")
