@@ -59,7 +59,7 @@ class Meter:
     ) -> None:
         """Note one step, or one micro-batch of it.
 
-        terms: of each picture, (N,) each; the same names every time. t: (N,) noise levels, on the same device.
+        terms: of each picture, (N,) each; the same names every time. t: (N,) noise levels, on their device.
         grad_norm: of the whole step, a scalar; with the last of its micro-batches only.
         counted: a scalar tensor, false if the step was skipped: then nothing of it counts.
         """
