@@ -1,14 +1,15 @@
 """Latents on disk: shards of safetensors that say what they are, and an index.json that speaks for all.
 
 A shard holds the posteriors of consecutive pictures of a set: "posterior" (n, 2, 2, C, s, s) float16, of each
-picture first as it is, then mirrored, and of both first the mean, then the deviation, scaled as the transformer
-sees latents; and "labels" (n,) int64. Half precision is enough: its step is a thousandth of a value, and none
-comes near 65,504, its largest number.
+picture first as it is, then mirrored, and of both first the mean, then the deviation, scaled as the
+transformer sees latents; and "labels" (n,) int64. Half precision is enough: its step is a thousandth of a
+value, and none comes near 65,504, its largest number.
 """
 
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,20 @@ def bytes_left(folder: Path, settings: Settings) -> int:
     return settings.row_bytes * sum(len(settings.rows(k)) for k in missing)
 
 
+def check_room(folder: Path, needed: int) -> int:
+    """Free bytes of the disk that a folder is, or will be, on. Raises OSError if they are not enough."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise OSError(
+            f"{folder}: {size_of(needed)} ({needed:,} bytes) are still to be written, but its disk has only "
+            f"{size_of(free)} free; make room, choose a folder on another disk, or encode fewer with --limit"
+        )
+    return free
+
+
 def _digest(posterior: Tensor, labels: Tensor) -> str:
     digest = hashlib.sha256()
     for tensor in (posterior, labels):
@@ -231,7 +246,9 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"({type(error).__name__}: {error}); delete it, and {AGAIN}"
         ) from error
     if not whole:
-        raise ValueError(f"{path}: expected format {FORMAT}, found {index['format']!r}; encode the data again")
+        raise ValueError(
+            f"{path}: expected format {FORMAT}, found {index['format']!r}; encode the data again"
+        )
     return index
 
 
@@ -241,13 +258,15 @@ def is_latents(folder: Path | str) -> bool:
     return path.is_file() and re.search(r'"format":\s*"dit-lab-latents/', path.read_text()[:1000]) is not None
 
 
-def claim(folder: Path, settings: Settings) -> None:
+def claim(folder: Path, settings: Settings, dry: bool = False) -> None:
     """Say in index.json what the folder will hold, or make sure that it is the same as before.
+
+    dry: write nothing.
 
     Raises:
         ValueError: the folder holds latents of other settings, and the message names what differs.
     """
-    if (folder / INDEX).exists():
+    if any(folder.glob("shard-*.safetensors")):  # before the first shard there is nothing to spoil
         before, now = asdict(Settings.from_dict(read_index(folder))), asdict(settings)
         differs = [f"{k} was {_brief(before[k])}, now {_brief(now[k])}" for k in now if before[k] != now[k]]
         if differs:
@@ -255,8 +274,8 @@ def claim(folder: Path, settings: Settings) -> None:
                 f"{folder} holds latents of other settings: {'; '.join(differs)}; go on with its own "
                 "settings, or give another folder"
             )
-        return
-    _write_index(folder, settings, {"complete": False})
+    elif not dry:
+        _write_index(folder, settings, {"complete": False})
 
 
 def finish(folder: Path, settings: Settings) -> dict[str, Any] | None:
@@ -280,7 +299,11 @@ def finish(folder: Path, settings: Settings) -> dict[str, Any] | None:
             f"{skipped[0]['picture']}: {skipped[0]['reason']}"
         )
     told = {"complete": True, "stored": stored, "precision": sorted(precisions), "skipped": skipped}
-    _write_index(folder, settings, told | {"shards": [asdict(shard) for shard in shards]})
+    try:
+        _write_index(folder, settings, told | {"shards": [asdict(shard) for shard in shards]})
+    except FileNotFoundError:  # another process has come to the end as well, and cleared away
+        if not (folder / INDEX).exists():
+            raise
     discard_partials(folder)  # whoever still writes one finds its shard done
     return read_index(folder)
 
