@@ -65,11 +65,27 @@ class Autoencoder:
         self.module.to(device)
         return self
 
+    def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in [-1, 1] -> mean and deviation of their latents, scaled, (N, C, H / f, W / f) float32.
+
+        A draw is mean + deviation * noise. Of AutoencoderTiny, which has no posterior, the deviation is 0.
+        """
+        encoded = self.module.encode(pixels.to(self.module.dtype))
+        if self.tiny:
+            mean = encoded.latents.float() * self.scale
+            return mean, torch.zeros_like(mean)
+        # From logarithms in single precision: half of it would round the deviation by some percent.
+        parameters = encoded.latent_dist.parameters.float()
+        whole = type(encoded.latent_dist)(parameters)  # which clamps them
+        return whole.mean * self.scale, whole.std * self.scale
+
     def encode(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(N, 3, H, W) in [-1, 1] -> (N, C, H / f, W / f), drawn from the posterior and scaled."""
-        encoded = self.module.encode(pixels.to(self.module.dtype))
-        latents = encoded.latents if self.tiny else encoded.latent_dist.sample(generator)
-        return (latents * self.scale).float()
+        mean, deviation = self.posterior(pixels)
+        if self.tiny:
+            return mean
+        device = generator.device if generator else mean.device
+        return mean + deviation * torch.randn(mean.shape, generator=generator, device=device).to(mean.device)
 
     def decode(self, latents: Tensor) -> Tensor:
         """(N, C, h, w), scaled -> (N, 3, f * h, f * w), about [-1, 1]."""
