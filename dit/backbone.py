@@ -23,10 +23,6 @@ class Backbone(nn.Module):
         self.config = config
         self.provenance: dict[str, Any] = {}  # of loaded weights: dataset, recipe, classes, results, ...
 
-    def parts(self) -> list[nn.Module]:
-        """The blocks that make up nearly all of it: what is sharded, or computed again, each on its own."""
-        return list(self.blocks)
-
     def check_labels(self, y: Tensor | None) -> None:
         """Raises ValueError if a conditional model is called without labels."""
         if self.config.num_classes and y is None:

@@ -115,10 +115,6 @@ class ImageDiffiT(Backbone):
         return self.final_conv(F.silu(self.final_norm(h))).to(x.dtype)
 
     @torch.no_grad()
-    def parts(self) -> list[nn.Module]:
-        """See `Backbone`."""
-        return [block for stage in (*self.down, *self.up) for block in stage]
-
     def init_weights(self) -> None:
         """As the latent model, with Xavier-uniform convolutions; the output is exactly 0."""
         init_linears(self)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dit.backbone import Backbone, zero_module
 from dit.config import ModelConfig
@@ -48,10 +48,6 @@ class UNet(Backbone):
         self.check_labels(y)
         y = self.label_dropout(y) if self.config.num_classes else None
         return self.unet(x.to(self.unet.dtype), t, y, return_dict=False)[0].to(x.dtype)
-
-    def parts(self) -> list[nn.Module]:
-        """See `Backbone`."""
-        return [*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks]
 
     def init_weights(self) -> None:
         """diffusers' own, but that the output starts at exactly 0, as that of all other networks here."""

@@ -70,11 +70,22 @@ def save(
 
     provenance: JSON values: dataset, recipe, images seen, commit, class names, measured results.
     """
+    write_weights(path, model.state_dict(), model.config, provenance, dtype)
+
+
+def write_weights(
+    path: Path | str,
+    state: dict[str, Tensor],
+    config: ModelConfig,
+    provenance: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """`save` of a state dict, such as one of averaged weights."""
     tensors = {
         name: tensor.detach().to("cpu", torch.float32 if name == "pos_embed" else dtype).contiguous()
-        for name, tensor in model.state_dict().items()
+        for name, tensor in state.items()
     }
-    header = {"format": FORMAT, "config": model.config.to_dict(), "provenance": provenance or {}}
+    header = {"format": FORMAT, "config": config.to_dict(), "provenance": provenance or {}}
     write_tensors(Path(path), tensors, header)
 
 

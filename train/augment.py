@@ -5,7 +5,7 @@ A departure: pictures are resampled at twice their size with bicubic and bilinea
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +59,10 @@ class Warps:
             moved=chosen(normal(n, 2)),
         )
 
+    def of(self, rows: slice) -> "Warps":
+        """Those of some of the pictures."""
+        return Warps(*(getattr(self, field.name)[rows] for field in fields(self)))
+
     def labels(self) -> Tensor:
         """The 9 numbers that the network is told, (N, 9)."""
         return torch.stack(
@@ -95,12 +99,8 @@ class Warps:
         return _where(is_warped, _resample(x, self.matrices().inverse().to(x.device, x.dtype)), x)
 
 
-def augment(x: Tensor, probability: float, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Pictures x (N, C, H, W) warped at random, and the labels (N, 9) that say how, on the device of x.
-
-    generator: on the CPU, where the warps are drawn; None is torch's own.
-    """
-    warps = Warps.draw(len(x), probability, generator)
+def augment(x: Tensor, warps: Warps) -> tuple[Tensor, Tensor]:
+    """Pictures x (N, C, H, W), warped, and the labels (N, 9) that say how, on the device of x."""
     with torch.autocast(x.device.type, enabled=False):  # half precision would warp otherwise than labelled
         return warps.apply(x), warps.labels().to(x.device)
 

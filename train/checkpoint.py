@@ -1,8 +1,8 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped.
 
-A checkpoint is a folder of safetensors, written by all processes together and read by any other number of them
-(torch.distributed.checkpoint), and a state.json that says how far the run is and what bytes belong to it. The
-folder gets its name when it is whole, so what has a name can be read, or was damaged later.
+A checkpoint is a folder of safetensors, written by all processes together and read by any other number of
+them (torch.distributed.checkpoint), and a state.json that says how far the run is and what bytes belong to
+it. The folder gets its name when it is whole, so what has a name can be read, or was damaged later.
 """
 
 import hashlib
@@ -74,8 +74,9 @@ class Checkpoints:
         free = shutil.disk_usage(self.run_dir).free
         if free < needed:
             raise OSError(
-                f"a checkpoint needs {needed / 1e9:.2f} GB, but the disk of {self.run_dir} has {free / 1e9:.2f} "
-                "GB left; make room, and give the same command again: it goes on from the last checkpoint"
+                f"a checkpoint needs {needed / 1e9:.2f} GB, but the disk of {self.run_dir} has "
+                f"{free / 1e9:.2f} GB left; make room, and give the same command again: it goes on from the last "
+                "checkpoint"
             )
 
     def _write(self, copy: Any, partial: Path, folder: Path, header: dict[str, Any]) -> None:
@@ -110,9 +111,9 @@ class Checkpoints:
         if self._failure:
             failure, self._failure = self._failure, None
             raise OSError(
-                f"could not write a checkpoint into {self.run_dir / 'checkpoints'}: {failure}; make sure that "
-                "the disk has room and, with several machines, is the same for all; the same command then goes "
-                "on from the last checkpoint"
+                f"could not write a checkpoint into {self.run_dir / 'checkpoints'}: {failure}; make sure "
+                "that the disk has room and, with several machines, is the same for all; the same command "
+                "then goes on from the last checkpoint"
             ) from failure
 
     def restore(self, state: TrainState) -> bool:
@@ -145,20 +146,15 @@ class Checkpoints:
         hardware.wait_for_all()
         if damaged:
             raise ValueError(
-                f"{self.run_dir / 'checkpoints'}: all checkpoints are damaged, and were put aside; restore them "
-                "from a copy, or delete the run folder to start again"
+                f"{self.run_dir / 'checkpoints'}: all checkpoints are damaged, and were put aside; restore "
+                "them from a copy, or delete the run folder to start again"
             )
         if next((self.run_dir / "checkpoints").glob("step_*.pt"), None):
             raise ValueError(
-                f"{self.run_dir} holds checkpoints of an older version, which this one cannot go on from; its "
-                "weights can be used as before, but train in a new folder with --run-dir"
+                f"{self.run_dir} holds checkpoints of an older version, which this one cannot go on from; "
+                "its weights can be used as before, but train in a new folder with --run-dir"
             )
         return False
-
-    def discard_partials(self) -> None:
-        """Remove what a killed process left half written or half deleted."""
-        for left in (self.run_dir / "checkpoints").glob(f".step_*{PARTIAL}"):
-            shutil.rmtree(left)
 
 
 def _header(folder: Path) -> dict[str, Any]:
@@ -169,8 +165,8 @@ def _header(folder: Path) -> dict[str, Any]:
         return {}
     if version != FORMAT:
         raise ValueError(
-            f"{folder} is of format {version}, but this version writes format {FORMAT}; continue the run with "
-            "the version that began it, or train in a new folder with --run-dir"
+            f"{folder} is of format {version}, but this version writes format {FORMAT}; continue the run "
+            "with the version that began it, or train in a new folder with --run-dir"
         )
     return header
 

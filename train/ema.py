@@ -40,7 +40,7 @@ class Ema:
 
     @contextlib.contextmanager
     def in_place(self, which: int = 0) -> Iterator[nn.Module]:
-        """The model with an average's weights instead of its own, in evaluation mode, until the block ends."""
+        """The model with an average's weights for its own, in evaluation mode, until the block ends."""
         training = [module for module in self.model.modules() if module.training]
         self._swap(which)
         self.model.eval()

@@ -1,11 +1,12 @@
 """The one place of the trainer that knows what the machine has: devices, processes, precision.
 
-`Hardware` is one process on one device, alone or one of many under torchrun. `train.xla.XlaHardware` answers to
-the same methods for TPUs. The loop knows neither: what differs between them is behind these methods.
+`Hardware` is one process on one device, alone or one of many under torchrun. `train.xla.XlaHardware` answers
+to the same methods for TPUs. The loop knows neither: what differs between them is behind these methods.
 """
 
 import contextlib
 import itertools
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,9 @@ from torch.distributed.tensor import DTensor
 from dit.pipeline import find_device
 from train.batch import Batch
 from train.config import TrainConfig
+from train.ema import Ema
+from train.plan import device_memory
+from train.remat import parts, rematerialise
 
 FILE = 2**30  # bytes, about, of a checkpoint's files: each is in memory once more while it is written
 
@@ -53,13 +57,9 @@ class Hardware:
         return f"{device}{name}{others}{threads}, {'bf16 autocast' if self.bf16 else 'float32'}"
 
     def memory(self) -> int | None:
-        """Bytes of the device's memory, free or ours; None where nobody tells."""
-        if self.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self.device)
-            return free + torch.cuda.memory_reserved(self.device)
-        if self.device.type == "cpu" and hasattr(os, "sysconf"):
-            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // self.world
-        return None
+        """Bytes of the device that training may take; None where nobody tells."""
+        total = device_memory(self.device)
+        return total // self.world if total and self.device.type == "cpu" else total
 
     # --- the model and its optimizer ---
 
@@ -72,10 +72,9 @@ class Hardware:
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
-        blocks = model.parts()
+        blocks = parts(model)
         if config.remat:
-            for block in blocks:
-                keep_no_activations(block)
+            rematerialise(model)
         fsdp = config.parallel == "fsdp"
         if self.compiles(config):
             for module in blocks if fsdp else [model]:
@@ -139,24 +138,23 @@ class Hardware:
         """bf16 matrix products over float32 weights, or nothing."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
-    def backward(self, model: nn.Module, loss: Tensor, last: bool) -> None:
-        """Add up gradients. model: as `place` returned it. last: of the step's parts, so processes meet."""
-        if isinstance(model, FSDPModule):
-            model.set_requires_gradient_sync(last)
-        loss.backward()
+    @contextlib.contextmanager
+    def accumulating(self, called: nn.Module, last: bool) -> Iterator[None]:
+        """Around the forward and backward pass of a part of a step: processes meet in the last one only.
 
-    def alone(self, model: nn.Module, last: bool) -> contextlib.AbstractContextManager:
-        """What a part's forward and backward pass run in: before the last one, processes do not meet."""
-        if isinstance(model, nn.parallel.DistributedDataParallel) and not last:
-            return model.no_sync()
-        return contextlib.nullcontext()
+        called: what `place` returned.
+        """
+        if isinstance(called, FSDPModule):
+            called.set_requires_gradient_sync(last)
+        if isinstance(called, nn.parallel.DistributedDataParallel) and not last:
+            with called.no_sync():
+                yield
+        else:
+            yield
 
     def clip(self, parameters: list[nn.Parameter], largest: float) -> Tensor:
         """The norm of all gradients, () float32; they are scaled down to `largest`, unless that is 0."""
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if largest:
-            nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+        norm = nn.utils.clip_grad_norm_(parameters, largest or math.inf)
         return self.whole(norm)
 
     def number(self, value: float) -> float | Tensor:
@@ -175,6 +173,19 @@ class Hardware:
 
     def end_step(self) -> None:
         """Called once at the end of each step."""
+
+    @contextlib.contextmanager
+    def averaged(self, ema: Ema) -> Iterator[nn.Module | None]:
+        """The model with its averaged weights, to draw from; None in a process that need not help."""
+        if not (self.is_main or isinstance(ema.model, FSDPModule)):
+            yield None
+            return
+        with ema.in_place() as model, torch.compiler.set_stance("force_eager"):  # else it would compile anew
+            yield model
+
+    def peak_memory(self) -> int:
+        """The most bytes that tensors took on the device; 0 where nobody counts."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
 
     # --- between processes, and towards the host ---
 
@@ -233,26 +244,12 @@ class Hardware:
             dist.destroy_process_group()
 
 
-def keep_no_activations(block: nn.Module) -> None:
-    """Compute a block's activations again in the backward pass (Chen et al. 2016, 1604.06174)."""
-    from torch.utils.checkpoint import checkpoint
-
-    forward = block.forward
-
-    def again(*inputs: Any, **named: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return forward(*inputs, **named)
-        return checkpoint(forward, *inputs, use_reentrant=False, **named)
-
-    block.forward = again
-
-
 def select(device: str = "auto", precision: str = "auto") -> Any:
     """The hardware to train on: a `Hardware`, or train.xla's with the same methods.
 
-    device: auto (TPUs where PJRT_DEVICE asks for them, else a CUDA GPU if there is one, then Apple's, else the
-    CPU; the choice is printed at the start), tpu, or a torch device by name, which must be there. Under torchrun
-    each process takes the device of its LOCAL_RANK, and all train one model.
+    device: auto (TPUs where PJRT_DEVICE asks for them, else a CUDA GPU if there is one, then Apple's, else
+    the CPU; the choice is printed at the start), tpu, or a torch device by name, which must be there. Under
+    torchrun each process takes the device of its LOCAL_RANK, and all train one model.
 
     Raises:
         ValueError: no such device on this machine, or one that torchrun cannot share out.
@@ -268,8 +265,8 @@ def select(device: str = "auto", precision: str = "auto") -> Any:
             count = torch.cuda.device_count()
             if chosen.index is not None or local >= count:
                 raise ValueError(
-                    f"device is {device!r} and LOCAL_RANK {local}, on a machine of {count} GPUs; under torchrun "
-                    "give --device cuda, and start at most as many processes a machine as it has GPUs"
+                    f"device is {device!r} and LOCAL_RANK {local}, on a machine of {count} GPUs; under "
+                    "torchrun give --device cuda, and start at most one process a GPU"
                 )
             chosen = torch.device("cuda", local)
             torch.cuda.set_device(chosen)

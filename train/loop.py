@@ -1,68 +1,125 @@
 """The training loop."""
 
-import copy
+import sys
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-import dit
-from train.checkpoint import Ema, TrainState, checkpoints, truncate_metrics
+from train.batch import Batch
+from train.batches import Batches
+from train.checkpoint import Checkpoints
 from train.config import TrainConfig
-from train.data import SolidsData
+from train.data import open_data
 from train.hardware import Hardware
+from train.loader import load_ahead, workers_for
 from train.objective import losses
+from train.plan import micro_batch_for
+from train.preemption import Preempted, Preemption
 from train.record import Recorder
-from train.run_folder import claim, hold
+from train.run_folder import claim, hold, note
+from train.state import TrainState, fresh_state
+
+MOST_DETOURS = 3  # from one checkpoint, before a run gives up
 
 
 def train(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
     """Run a recipe, or continue it where `run_dir` stopped; returns the path of the averaged weights.
 
     Raises:
-        ValueError: the folder holds a run of another recipe, or a damaged checkpoint.
-        FloatingPointError: the loss is no longer finite.
+        ValueError: the folder holds a run of another recipe, or the data cannot be used.
+        FloatingPointError: losses or gradients are no longer finite, whichever way the run takes.
+        OSError: a checkpoint cannot be written.
+        Preempted: a signal asked the run to end.
     """
-    with hold(run_dir):
-        claim(run_dir, config)
-        return _optimise(config, run_dir, hardware)
+    with hold(run_dir, hardware):
+        claim(run_dir, config, hardware)
+        data = open_data(config, run_dir / "skipped.jsonl")
+        network = config.network(data.info)
+        micro_batch = micro_batch_for(config, data.info, hardware.devices, hardware.memory())
+        workers = workers_for(data) if config.num_workers < 0 else config.num_workers
+        state = fresh_state(config, network, hardware)
+        saved = Checkpoints(run_dir, hardware, config.keep_checkpoints, config.keep_every)
+        saved.restore(state)
+        with Preemption() as preemption, Recorder(config, run_dir, hardware, state, data) as record:
+            while state.step < config.total_steps:
+                rows = hardware.rows(config.batch_size)
+                batches = Batches(config, network, data, rows, state.counters.detours)
+                for batch in load_ahead(batches, state.step, config.total_steps, workers):
+                    hardware.seed(config.seed, state.step)
+                    terms, t, norm = gradients(config, state, batch, micro_batch, hardware)
+                    finite = norm.isfinite() & hardware.add_up(terms["loss"].sum()).isfinite()
+                    done = hardware.update(state.optimizer, config.lr_at(state.step), finite)
+                    state.ema.update(
+                        [hardware.number(1 - decay) * done for decay in state.ema.decays(state.step)]
+                    )
+                    hardware.end_step()
+                    state.counters.step += 1
+                    record.step(terms, t, norm, done)
+
+                    stopped = hardware.largest(int(bool(preemption.asked)))
+                    if stopped or record.is_due("log") or record.is_due("checkpoint"):
+                        record.write()
+                        if state.counters.in_row >= config.max_skipped:
+                            go_back(run_dir, hardware, state, saved, batches)
+                            record.rewind()
+                            break  # to take other batches from there
+                    if (stopped or record.is_due("checkpoint")) and not state.counters.in_row:
+                        saved.save(state)
+                        record.save_weights()
+                    if record.is_due("sample"):
+                        record.sample()
+                    if stopped:
+                        saved.wait()
+                        raise Preempted(preemption.asked)
+            saved.wait()
+            return record.weights()
 
 
-def _optimise(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
-    data = SolidsData(config.num_pictures, config.image_size, config.seed, config.batch_size, config.flip)
-    state = fresh_state(config, hardware)
-    if saved := checkpoints(run_dir):
-        state.load(saved[-1])
-    truncate_metrics(run_dir, state.step)
-    model = torch.compile(state.model) if config.compile else state.model
-    record = Recorder(config, run_dir, hardware, state, data)
+def gradients(
+    config: TrainConfig, state: TrainState, batch: Batch, micro_batch: int, hardware: Hardware
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Fill the parameters' gradients with those of the whole batch's mean loss, from this process's rows.
 
-    with tqdm(total=config.total_steps, initial=state.step, unit="step", desc=run_dir.name) as bar:
-        while state.step < config.total_steps:
-            hardware.seed(config.seed, state.step)  # t, noise and label dropout repeat on resume
-            x0, y = (tensor.to(hardware.device) for tensor in data.batch(state.step))
+    Returns the losses of these rows and their noise levels, (n,) each, and the norm of the gradients, ().
+    """
+    size = micro_batch * hardware.devices // hardware.world
+    parts, found = list(batch.parts(size)), []
+    for number, part in enumerate(parts, start=1):
+        last = number == len(parts)
+        part = hardware.put(part)
+        with hardware.accumulating(state.called, last):
             with hardware.autocast():
-                terms = losses(config, model, x0, y)
-            terms["loss"].mean().backward()
-            if config.grad_clip:
-                torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
-            for group in state.optimizer.param_groups:
-                group["lr"] = config.lr_at(state.step)
-            state.optimizer.step()
-            state.optimizer.zero_grad(set_to_none=True)
-            state.ema.update(state.model, state.step)
-            state.step += 1
-            record.step(terms, bar)
-            bar.update()
-    return record.final_weights()
+                terms = losses(config, state.called, part)
+            (terms["loss"].mean() / len(parts)).backward()
+        found.append({name: value.detach() for name, value in terms.items()} | {"t": part.t})
+    whole = {name: torch.cat([terms[name] for terms in found]) for name in found[0]}
+    t = whole.pop("t")
+    return whole, t, hardware.clip(list(state.trained().values()), config.grad_clip)
 
 
-def fresh_state(config: TrainConfig, hardware: Hardware) -> TrainState:
-    """Model, average and optimizer at step 0, a function of the seed."""
-    torch.manual_seed(config.seed)
-    model = dit.build(config.network()).to(hardware.device)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
+def go_back(
+    run_dir: Path, hardware: Hardware, state: TrainState, saved: Checkpoints, batches: Batches
+) -> None:
+    """To the last checkpoint, from where the run takes the same pictures with other noise.
+
+    Raises:
+        FloatingPointError: there is none, or the run has gone back to it several times.
+    """
+    step, detour, row = state.step, state.counters.detours + 1, state.counters.in_row
+    pictures = batches.indices(step - 1)[:8].tolist()
+    what = (
+        f"loss or gradient not finite in {row} steps in a row, up to step {step} (pictures {pictures} ...); "
+        "lower --lr, or set --grad-clip 1 or --qk-norm, in a new --run-dir"
     )
-    return TrainState(model.train(), Ema(copy.deepcopy(model), config.ema_decay), optimizer)
+    if not saved.restore(state):
+        raise FloatingPointError(f"{what}; there is no checkpoint yet to go back to")
+    if detour - state.counters.detours > MOST_DETOURS:
+        raise FloatingPointError(
+            f"{what}; the run went back to step {state.step} {MOST_DETOURS} times, with other noise, in vain"
+        )
+    state.counters.detours = detour
+    if hardware.is_main:
+        note(run_dir, {"after": f"step_{state.step:08d}", "went_back_from": step, "not_finite": row})
+        tqdm.write(f"{what}; going back to step {state.step}, with other noise", file=sys.stderr)

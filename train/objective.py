@@ -54,14 +54,12 @@ def draw_timesteps(how: str, n: int, generator: torch.Generator | None = None) -
     return torch.where(stays, uniform, middle.long().clamp(max=NUM_TIMESTEPS - 1))
 
 
-def draw_labels(
-    config: TrainConfig, network: ModelConfig, y: Tensor, generator: torch.Generator
-) -> Tensor | None:
-    """Labels y (n,) on the CPU, a share of them replaced by the null class; None if the model takes none.
+def draw_labels(config: TrainConfig, network: ModelConfig, y: Tensor, dice: Tensor) -> Tensor | None:
+    """Labels y (n,), a share of them replaced by the null class; None if the model takes none.
 
-    For a model in training mode that has passed `dit.layers.drops_no_labels`: else it would drop them again.
+    dice: (n,) uniform in 0..1. For a model in training mode that has passed `dit.layers.drops_no_labels`:
+    else it would drop them again.
     """
     if not network.num_classes:
         return None
-    dropped = torch.rand(y.shape, generator=generator) < config.class_dropout_prob
-    return torch.where(dropped, network.num_classes, y)
+    return torch.where(dice < config.class_dropout_prob, network.num_classes, y)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics, sample grids, checkpoints, weights, and where they come from."""
+"""What a run leaves behind: metrics, sample grids, weights, and where they come from."""
 
 import json
 import math
@@ -9,125 +9,161 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from dit.pictures import contact_sheet
-from dit.pipeline import Pipeline
-from dit.settings import SampleSettings
-from dit.weights import atomic_write, save
-from train.checkpoint import TrainState, checkpoints
+import dit
+from dit.weights import atomic_write, write_weights
+from train.ceiling import matmul_ceiling, mfu
 from train.config import TrainConfig
-from train.data import SolidsData
+from train.data import Data
+from train.grid import decoder_for, draw_grid
 from train.hardware import Hardware
-from train.run_folder import changes_of
-
-GRID_COLUMNS, GRID_CALLS, GRID_GUIDANCE = 8, 25, 2.0  # of the grids that are drawn on the way
+from train.metrics import Meter
+from train.run_folder import changes_of, truncate_metrics
+from train.state import TrainState
+from train.tracker import Tracker, open_tracker
 
 
 class Recorder:
-    """Writes what a run leaves behind: metrics, grids, checkpoints, weights."""
+    """Writes what a run leaves behind. Every process has one, and calls it alike; the main one writes."""
 
     def __init__(
-        self, config: TrainConfig, run_dir: Path, hardware: Hardware, state: TrainState, data: SolidsData
+        self, config: TrainConfig, run_dir: Path, hardware: Hardware, state: TrainState, data: Data
     ) -> None:
         self.config, self.run_dir, self.hardware = config, run_dir, hardware
-        self.state, self.data = state, data
-        self.weights = run_dir / "weights.safetensors"
+        self.state, self.data, self.network = state, data, state.model.config
         self.commit = commit()  # now: a checkout may move on while the run lasts
-        self.pending: list[dict[str, torch.Tensor]] = []
-        self.since = time.perf_counter()
+        self.meter = Meter()
+        self.done: list[bool | Tensor] = []  # of the steps since the last line: whether it was not skipped
+        self.tracker: Tracker | None = None
+        self.decoder: Any = None
+        self.ceiling = 0.0
 
-    def step(self, losses: dict[str, torch.Tensor], bar: tqdm) -> None:
-        """Note one optimizer step, and do what is due after it."""
+    def __enter__(self) -> "Recorder":
+        """Take up where the state is: drop what lies beyond it, make what a kill has left undone."""
         config, step = self.config, self.state.step
-        # Means stay tensors until they are needed: fetching each one would stall an accelerator.
-        self.pending.append({name: loss.detach().mean() for name, loss in losses.items()})
-        last = step == config.total_steps
-        log, checkpoint, sample = (
-            last or step % every == 0
-            for every in (config.log_every, config.checkpoint_every, config.sample_every)
+        if self.hardware.is_main:
+            truncate_metrics(self.run_dir, step)
+            self.tracker = open_tracker(config.tracker, self.run_dir, asdict(config))
+            self.ceiling = matmul_ceiling(self.hardware.device, self.hardware.bf16)
+        self.bar = tqdm(
+            total=config.total_steps,
+            initial=step,
+            unit="step",
+            desc=self.run_dir.name,
+            disable=not self.hardware.is_main,
         )
-        if log or checkpoint:  # at each checkpoint too: the losses before it are not known after a resume
-            self.flush(bar)
+        if step:  # what was to be done after the checkpoint, and a kill prevented
+            if self.hardware.largest(int(not self.weights().exists())):
+                self.save_weights()
+            if self.is_due("sample") and self.hardware.largest(int(not self._grid().exists())):
+                self.sample()
+        self.since = time.perf_counter()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+        if self.tracker:
+            self.tracker.close()
+
+    def rewind(self) -> None:
+        """Begin anew from a checkpoint that the state was brought back to."""
+        self.__exit__()
+        self.meter, self.done = Meter(), []
+        self.__enter__()
+
+    def is_due(self, what: str) -> bool:
+        """Whether a log line, a checkpoint or a sample is due after the step that was done last."""
+        step, every = self.state.step, getattr(self.config, f"{what}_every")
+        return step % every == 0 or step == self.config.total_steps
+
+    def step(self, terms: dict[str, Tensor], t: Tensor, norm: Tensor, done: bool | Tensor) -> None:
+        """Note a step. terms: losses of its pictures, (N,) each; t: their noise levels; done: not skipped."""
+        counted = torch.as_tensor(done, device=t.device)
+        self.meter.add(terms, t, self.network.formulation, norm, counted)
+        self.done.append(done)
+        self.bar.update()
+
+    def write(self) -> None:
+        """Fetch the numbers since the last time into a line of metrics.jsonl; count what was skipped."""
+        counters, steps = self.state.counters, len(self.done)
+        for done in torch.stack([torch.as_tensor(done).cpu() for done in self.done]).tolist():
+            counters.skipped += not done
+            counters.in_row = 0 if done else counters.in_row + 1
+        row: dict[str, Any] = {"step": self.state.step}
+        row |= self.meter.take(self.hardware.add_up(self.meter.state()))
+        row["lr"] = self.config.lr_at(self.state.step - 1)
+        row["images_per_second"] = steps * self.config.batch_size / (time.perf_counter() - self.since)
+        if self.ceiling:
+            macs = dit.macs(self.network)
+            row["mfu"] = mfu(macs, row["images_per_second"], self.ceiling, self.hardware.devices)
+        if peak := self.hardware.peak_memory():
+            row["memory_gb"] = peak / 1e9
+        if counters.skipped:
+            row["skipped"] = counters.skipped
+        row = {name: value for name, value in row.items() if math.isfinite(value)}  # JSON knows no NaN
+        self.done, self.since = [], time.perf_counter()
+        if self.tracker:
+            with (self.run_dir / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            self.tracker.log(row, self.state.step)
+            shown = {
+                "loss": f"{row.get('loss', math.nan):.4f}",
+                "images/s": f"{row['images_per_second']:.0f}",
+            }
+            self.bar.set_postfix(shown | ({"skipped": counters.skipped} if counters.skipped else {}))
+
+    def weights(self, which: int = 0) -> Path:
+        """Where the weights of an average are."""
+        decays = (None, *self.config.extra_ema_decays)
+        return self.run_dir / (f"weights-ema-{decays[which]}.safetensors" if which else "weights.safetensors")
+
+    def save_weights(self) -> None:
+        """weights.safetensors of the average, with where it comes from; a file each of further averages."""
         began = time.perf_counter()
-        if sample:
-            bar.set_postfix_str("drawing samples")
-            self.sample()
-        if checkpoint:
-            self.check_weights()
-            self.save_weights()
-            self.state.save(self.run_dir, config.keep_checkpoints)  # last: what it has done, it need not redo
+        others = self.state.model.state_dict()
+        for which, average in enumerate(self.state.ema.averages):
+            tensors = {
+                name: self.hardware.to_host(average.get(name, value)) for name, value in others.items()
+            }
+            if self.hardware.is_main:
+                told = self.provenance() | {"ema_decay": self.state.ema.ceilings[which]}
+                write_weights(self.weights(which), tensors, self.network, told)
         self.since += time.perf_counter() - began  # images_per_second is of training alone
-
-    def check_weights(self) -> None:
-        """Stop the run if a weight is not finite: the loss shows it one step too late for the checkpoint."""
-        largest = torch._foreach_norm(list(self.state.model.parameters()), math.inf)
-        if not torch.stack(largest).isfinite().all():
-            raise self.diverged(f"weights are not finite after step {self.state.step}", self.state.step)
-
-    def diverged(self, what: str, step: int) -> FloatingPointError:
-        """The error of a step whose numbers are not finite."""
-        good = checkpoints(self.run_dir)
-        return FloatingPointError(
-            f"{what} (its batch: seed {self.config.seed}, pictures "
-            f"{self.data.indices(step - 1)[:8].tolist()} ...); last good checkpoint: "
-            f"{good[-1] if good else 'none yet'}; lower --lr or set --grad-clip 1, in a new --run-dir"
-        )
-
-    def flush(self, bar: tqdm) -> None:
-        """Fetch the losses since the last time, and stop the run if one is not finite."""
-        rows = [{name: float(value) for name, value in row.items()} for row in self.pending]
-        first = self.state.step - len(rows) + 1
-        for step, row in enumerate(rows, start=first):
-            if not all(torch.isfinite(torch.tensor(list(row.values())))):
-                raise self.diverged(f"loss is {row['loss']} at step {step}", step)
-        seconds = time.perf_counter() - self.since
-        metrics: dict[str, Any] = {"step": self.state.step}
-        metrics |= {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-        metrics["lr"] = self.config.lr_at(self.state.step - 1)
-        metrics["images_per_second"] = len(rows) * self.config.batch_size / seconds
-        with (self.run_dir / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(metrics) + "\n")
-        bar.set_postfix(loss=f"{metrics['loss']:.4f}", **{"images/s": f"{metrics['images_per_second']:.0f}"})
-        self.pending, self.since = [], time.perf_counter()
-
-    def save_weights(self) -> Path:
-        """weights.safetensors of the average, with where it comes from."""
-        save(self.weights, self.state.ema.model, self.provenance())
-        return self.weights
-
-    def final_weights(self) -> Path:
-        """Path of weights.safetensors, written anew should it be missing at the end of a run."""
-        return self.weights if self.weights.exists() else self.save_weights()
 
     def provenance(self) -> dict[str, Any]:
         """Where the weights come from."""
-        return {
+        info = self.data.info
+        told = {
             "name": self.run_dir.resolve().name,
-            "dataset": self.config.data,
-            "classes": list(self.data.classes) if self.config.class_conditional else [],
+            "dataset": info.name,
+            "classes": list(info.classes) if self.network.num_classes else [],
             "images_seen": self.state.step * self.config.batch_size,
             "recipe": asdict(self.config),
             "changes": changes_of(self.run_dir),
             "commit": self.commit,
             "hardware": self.hardware.describe(),
         }
+        return told | ({"autoencoder": info.autoencoder} if info.autoencoder else {})
+
+    def _grid(self) -> Path:
+        return self.run_dir / "samples" / f"step_{self.state.step:08d}.png"
 
     def sample(self) -> None:
         """A grid of the average's pictures: one row a class, if it knows any; the same seeds every time."""
-        pipeline = Pipeline(self.state.ema.model, self.hardware.device)
-        config = pipeline.model.config
-        columns, rows = GRID_COLUMNS, config.num_classes or 1
-        settings = SampleSettings(
-            classes=[y for y in range(rows) for _ in range(columns)],
-            seeds=list(range(columns)) * rows,
-            steps=(GRID_CALLS + 1) // 2 if config.formulation == "edm" else GRID_CALLS,
-            guidance_scale=GRID_GUIDANCE if config.has_null_class else 1.0,
-        )
-        pictures = pipeline.generate(settings).x0
-        image = contact_sheet(pictures.reshape(rows, columns, *pictures.shape[1:]), scale=2)
-        path = self.run_dir / "samples" / f"step_{self.state.step:08d}.png"
-        atomic_write(path, lambda temporary: image.save(temporary, format="png"))
+        began = time.perf_counter()
+        self.bar.set_postfix_str("drawing samples")
+        with self.hardware.averaged(self.state.ema) as model:
+            if model is not None:
+                if self.decoder is None and self.hardware.is_main:
+                    self.decoder = decoder_for(self.data.info)
+                image = draw_grid(model, next(model.parameters()).device, self.decoder)
+        if self.tracker:
+            atomic_write(self._grid(), lambda temporary: image.save(temporary, format="png"))
+            self.tracker.picture(self._grid(), self.state.step)
+        self.hardware.wait_for_all()
+        self.since += time.perf_counter() - began
 
 
 def commit() -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -9,43 +10,63 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dit.weights import atomic_write, discard_partials
-from train.checkpoint import checkpoints, step_of
+from dit import weights
+from dit.weights import atomic_write
+from train.checkpoint import PARTIAL, checkpoints, step_of
 from train.config import RESUMABLE, TrainConfig
+from train.hardware import Hardware
 
 
 @contextlib.contextmanager
-def hold(run_dir: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder; the lock ends with the block, or with the process.
+def hold(run_dir: Path, hardware: Hardware) -> Iterator[None]:
+    """Keep other runs out of a run's folder; the lock ends with the block, or with the main process.
 
     Raises:
         ValueError: another process trains there.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_dir / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
+    lock, taken = FileLock(run_dir / ".lock", timeout=0), False
+    if hardware.is_main:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            taken = True
+    if hardware.largest(int(taken)):  # all end alike
         raise ValueError(
             f"{run_dir} is in use by another process; wait for it, stop it, or give another --run-dir"
-        ) from None
+        )
     try:
-        discard_partials(run_dir)
+        if hardware.is_main:
+            discard_partials(run_dir)
         yield
     finally:
         lock.release()
 
 
-def claim(run_dir: Path, config: TrainConfig) -> None:
+def discard_partials(run_dir: Path) -> None:
+    """Remove what a killed process left half written, or half deleted."""
+    for left in (run_dir / "checkpoints").glob(f".step_*{PARTIAL}"):
+        if left.is_dir():
+            shutil.rmtree(left)
+    weights.discard_partials(run_dir)
+
+
+def claim(run_dir: Path, config: TrainConfig, hardware: Hardware) -> None:
     """Write config.json, or make sure that the one there is of the same run; note what is set anew.
+
+    Every process checks, so that all end alike; the main one writes.
 
     Raises:
         ValueError: the folder holds another run, and the message names what differs; a longer one; or
             damaged settings.
     """
-    path, settings, done = run_dir / "config.json", asdict(config), checkpoints(run_dir)
+    path, done = run_dir / "config.json", checkpoints(run_dir)
+    settings, changed = json.loads(json.dumps(asdict(config))), {}  # tuples are lists in JSON
     if done and path.exists():  # before the first checkpoint there is nothing to spoil
-        before = {**asdict(TrainConfig()), **_settings(path)}  # a setting that is new has had its default
+        before = {
+            **json.loads(json.dumps(asdict(TrainConfig()))),
+            **_settings(path),
+        }  # a setting that is new has had its default
         changed = {name: value for name, value in settings.items() if before[name] != value}
         if foreign := [name for name in changed if name not in RESUMABLE]:
             difference = ", ".join(f"{name} was {before[name]!r}, now {changed[name]!r}" for name in foreign)
@@ -58,9 +79,12 @@ def claim(run_dir: Path, config: TrainConfig) -> None:
                 f"total_steps is {config.total_steps}, but {run_dir} holds {reached} steps already; "
                 "give at least as many, or a new folder with --run-dir"
             )
+    hardware.wait_for_all()
+    if hardware.is_main:
         if changed:
-            _note(run_dir, {"after": done[-1].stem, "set": changed})
-    atomic_write(path, lambda temporary: temporary.write_text(json.dumps(settings, indent=1) + "\n"))
+            note(run_dir, {"after": done[-1].name, "set": changed})
+        atomic_write(path, lambda temporary: temporary.write_text(json.dumps(settings, indent=1) + "\n"))
+    hardware.wait_for_all()
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -72,7 +96,8 @@ def _settings(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _note(run_dir: Path, change: dict[str, Any]) -> None:
+def note(run_dir: Path, change: dict[str, Any]) -> None:
+    """Add a line to changes.jsonl: what happened to the run, after which checkpoint."""
     history = changes_of(run_dir)
     if history[-1:] == [change]:  # written by a process that was killed before it wrote the settings
         return
@@ -81,7 +106,7 @@ def _note(run_dir: Path, change: dict[str, Any]) -> None:
 
 
 def changes_of(run_dir: Path) -> list[dict[str, Any]]:
-    """What was set anew when the run was continued, and after which checkpoint.
+    """What was set anew when the run was continued, when it went back, and after which checkpoint.
 
     Raises:
         ValueError: changes.jsonl is damaged.
@@ -93,3 +118,18 @@ def changes_of(run_dir: Path) -> list[dict[str, Any]]:
         raise ValueError(
             f"{path}: expected a line of JSON a change, found {error}; mend it, or give a new --run-dir"
         ) from error
+
+
+def truncate_metrics(run_dir: Path, step: int) -> None:
+    """Drop the lines of metrics.jsonl beyond a step, and a half-written last one: they will come again."""
+    path = run_dir / "metrics.jsonl"
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError):
+            break
+    atomic_write(path, lambda temporary: temporary.write_text("".join(kept)))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import dit
 from dit.config import ModelConfig
-from dit.layers import LabelDropout
+from dit.layers import drops_no_labels
 from train.config import TrainConfig
 from train.ema import Ema
 from train.hardware import Hardware
@@ -66,10 +66,7 @@ class TrainState:
 def fresh_state(config: TrainConfig, network: ModelConfig, hardware: Hardware) -> TrainState:
     """Model, averages and optimizer at step 0, a function of the seed."""
     torch.manual_seed(config.seed)
-    model = dit.build(network).train()
-    for module in model.modules():
-        if isinstance(module, LabelDropout):
-            module.eval()  # which labels are dropped is part of the batch
+    model = drops_no_labels(dit.build(network).train())
     called = hardware.place(model, config)
     parameters = [value for value in model.parameters() if value.requires_grad]
     ema = Ema(model, (config.ema_decay, *config.extra_ema_decays))
