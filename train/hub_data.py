@@ -43,15 +43,15 @@ def open_hub_data(name: str, split: str, streaming: bool) -> Pictures:
         import datasets
     except ImportError as error:
         raise ValueError(f"{name}: datasets are read with a library; pip install datasets") from error
-    with _explained(source):
-        if streaming:
-            from train.streamed import StreamedPictures
+    subset, revision = keys.get("subset"), keys.get("revision")
+    if streaming:
+        from train.streamed import StreamedPictures
 
-            builder = datasets.load_dataset_builder(source, keys.get("subset"), revision=keys.get("revision"))
-            return StreamedPictures(name, builder, split, keys)
-        dataset = datasets.load_dataset(
-            source, keys.get("subset"), split=split, revision=keys.get("revision")
-        )
+        with _explained(source):
+            builder = datasets.load_dataset_builder(source, subset, revision=revision)
+        return StreamedPictures(name, builder, split, keys)
+    with _explained(source):
+        dataset = datasets.load_dataset(source, subset, split=split, revision=revision)
     return HubPictures(name, dataset, split, keys)
 
 

@@ -108,8 +108,8 @@ def _from_processes(make: Callable[[int], T], start: int, stop: int, num_workers
             if "DataLoader worker" not in str(error):
                 raise
             raise RuntimeError(
-                f"a process that makes batches was killed ({' '.join(str(error).split())}); most often "
-                "memory was short, in a container that of /dev/shm: use fewer with --num-workers, or 0"
+                f"a process that makes batches was killed ({' '.join(str(error).split())}); most often for "
+                "lack of memory, in a container of /dev/shm: use fewer with --num-workers, or 0 for none"
             ) from error
         if isinstance(item, _Failure):
             raise item.error from RuntimeError(f"in a process that makes batches:\n{item.text}")

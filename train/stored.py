@@ -21,6 +21,7 @@ from train.pictures import DataInfo
 VERSION = 1  # of how pictures are decoded and cropped; raise it whenever they come out otherwise
 LIMIT = 2 * 2**30  # bytes of decoded pictures; larger sets are decoded anew each epoch
 CHUNK = 256  # pictures decoded together
+FEW = 2000  # pictures that are decoded sooner than other processes have begun
 
 
 class StoredData:
@@ -97,7 +98,7 @@ def _decode(data: PictureData, path: Path, rest: Path, num_workers: int) -> None
     pictures = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(n, side, side, channels))
     labels, skipped = np.zeros(n, np.int64), {}
     with tqdm(total=n, desc="decoding pictures", unit=" pictures") as bar:
-        chunks = load_ahead(_Chunks(data), 0, -(-n // CHUNK), num_workers)
+        chunks = load_ahead(_Chunks(data), 0, -(-n // CHUNK), num_workers if n > FEW else 0)
         for start, (rows, y, left_out) in zip(range(0, n, CHUNK), chunks, strict=True):
             pictures[start : start + len(rows)], labels[start : start + len(rows)] = rows, y
             skipped |= left_out
