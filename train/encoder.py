@@ -13,7 +13,7 @@ from dit.autoencoder import Autoencoder
 from dit.pipeline import from_pictures
 from train.decode import pixels
 from train.pictures import Pictures, UnreadablePicture
-from train.shards import FLIPS
+from train.shards import FLIPS, MOMENTS
 
 
 @dataclass
@@ -71,6 +71,9 @@ class Encoder:
         Raises:
             FloatingPointError: numbers that are not finite.
         """
+        if not len(squares):
+            side = squares.shape[1] // self.autoencoder.factor
+            return torch.empty(0, FLIPS, MOMENTS, self.autoencoder.channels, side, side, dtype=torch.float16)
         x = from_pictures(squares).to(self.device)
         with self._context():
             mean, deviation = self.autoencoder.posterior(torch.cat([x, x.flip(-1)]))

@@ -217,7 +217,7 @@ def check_room(folder: Path, needed: int) -> int:
 def _digest(posterior: Tensor, labels: Tensor) -> str:
     digest = hashlib.sha256()
     for tensor in (posterior, labels):
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().numpy().reshape(-1).view(np.uint8))
     return digest.hexdigest()
 
 
