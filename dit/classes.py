@@ -13,8 +13,13 @@ TOLD_APART = {"n02012849": "the bird", "n03126707": "the machine"}
 
 def imagenet_classes() -> tuple[str, ...]:
     """The 1000 classes of ImageNet-1k in label order, each with its synonyms: "tench, Tinca tinca"."""
+    return tuple(imagenet_names().values())
+
+
+def imagenet_names() -> dict[str, str]:
+    """WordNet id -> names of each class of ImageNet-1k, in label order, which is that of the ids."""
     lines = (line.split("\t") for line in IMAGENET.read_text().splitlines())
-    return tuple(f"{names} ({TOLD_APART[wnid]})" if wnid in TOLD_APART else names for wnid, names in lines)
+    return {wnid: f"{names} ({TOLD_APART[wnid]})" if wnid in TOLD_APART else names for wnid, names in lines}
 
 
 def class_names(provenance: dict[str, Any], num_classes: int) -> tuple[str, ...]:

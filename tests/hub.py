@@ -1,4 +1,4 @@
-"""An imitation of the Hugging Face Hub's HTTP API on 127.0.0.1, for tests: models only, without Xet."""
+"""An imitation of the Hugging Face Hub's HTTP API on 127.0.0.1, for tests: without Xet."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml  # huggingface_hub itself depends on it
 
-LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".png")
+LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".png", ".parquet")
 LICENSES = ("apache-2.0", "mit", "isc", "cc-by-4.0", "cc-by-nc-4.0", "openrail", "other")  # and more
 ANONYMOUS = "Invalid username or password."  # the Hub's words for no token where one is needed
 
@@ -56,7 +56,7 @@ class Blob:
 
 @dataclass
 class Repo:
-    """A model repository: its commits, each the files by name."""
+    """A repository: its commits, each the files by name."""
 
     private: bool = False
     gated: bool = False
@@ -101,7 +101,10 @@ class LoopbackHub:
         return self.endpoint.replace("127.0.0.1", "localhost") + "/storage"
 
     def add(self, repo_id: str, folder: Path, revision: str, **access: bool) -> None:
-        """Publish a folder's files as a commit, to which `main` points then. access: gated, private."""
+        """Publish a folder's files as a commit, to which `main` points then. access: gated, private.
+
+        repo_id: OWNER/NAME of a model, datasets/OWNER/NAME of a dataset.
+        """
         repo = self.repos.setdefault(repo_id, Repo())
         names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
         repo.commits[revision] = {name: self.keep(name, (folder / name).read_bytes()) for name in names}
@@ -197,10 +200,30 @@ class _Handler(BaseHTTPRequestHandler):
         oid, files = self.commit(repo_id, revision)
         siblings = [blob.entry(name) for name, blob in files.items()]
         private = self.hub.repos[repo_id].private
-        self.reply({"id": repo_id, "sha": oid, "private": private, "siblings": siblings})
+        name = repo_id.removeprefix("datasets/")
+        self.reply({"id": name, "sha": oid, "private": private, "siblings": siblings})
 
-    def tree(self, repo_id: str, revision: str) -> None:
-        self.reply([blob.entry(name) for name, blob in self.commit(repo_id, revision)[1].items()])
+    def tree(self, repo_id: str, revision: str, folder: str | None) -> None:
+        """What lies below a folder; not `recursive`: in it, deeper folders by name alone."""
+        start, inside = f"{folder}/" if folder else "", {}
+        for name, blob in self.commit(repo_id, revision)[1].items():
+            deeper = "/" in name.removeprefix(start) and self.query.get("recursive", "").lower() != "true"
+            if name.startswith(start) and deeper:
+                path = start + name.removeprefix(start).split("/")[0]
+                inside[path] = {"type": "directory", "path": path, "oid": "0" * 40}
+            elif name.startswith(start):
+                inside[name] = blob.entry(name)
+        if folder and not inside:
+            raise Refused(404, f"{folder} does not exist", "EntryNotFound")
+        self.reply(list(inside.values()))
+
+    def paths_info(self, repo_id: str, revision: str) -> None:
+        """Files and folders among the paths that a form, or JSON, asks for."""
+        files, text = self.commit(repo_id, revision)[1], self.body.decode()
+        asked = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text)["paths"]
+        found = [files[path].entry(path) for path in asked if path in files]
+        folders = [path for path in asked if any(name.startswith(f"{path}/") for name in files)]
+        self.reply(found + [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders])
 
     def resolve(self, repo_id: str, revision: str, name: str) -> None:
         oid, files = self.commit(repo_id, revision)
@@ -215,13 +238,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.head(302, 0, X_Repo_Commit=oid, Location=address, **linked)
 
     def send_blob(self, path: Path, **headers: str) -> None:
-        start, end, status = 0, path.stat().st_size, 200
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start, whole, status = 0, path.stat().st_size, 200
+        end = whole
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked and self.hub.resumable:
             start, status = int(asked[1]), 206
-            if start >= end:
-                return self.head(416, 0, Content_Range=f"bytes */{end}")
-            headers["Content_Range"] = f"bytes {start}-{end - 1}/{end}"
+            if start >= whole:
+                return self.head(416, 0, Content_Range=f"bytes */{whole}")
+            end = min(int(asked[2]) + 1, whole) if asked[2] else whole
+            headers["Content_Range"] = f"bytes {start}-{end - 1}/{whole}"
         self.head(status, end - start, **headers)
         if self.command == "HEAD":
             return
@@ -301,13 +326,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_blob(path)
 
 
-_ID, _REV = r"([^/]+/[^/]+?)", r"([^/]+)"
+_ID, _REV = r"((?:datasets/)?[^/]+/[^/]+?)", r"([^/]+)"
+_API = rf"/api/(?:models/)?{_ID}"  # /api/models/OWNER/NAME, /api/datasets/OWNER/NAME
 ROUTES = [
     ("GET HEAD", rf"/{_ID}/resolve/{_REV}/(.+)", "resolve"),
-    ("GET", rf"/api/models/{_ID}(?:/revision/{_REV})?", "model_info"),
-    ("GET", rf"/api/models/{_ID}/tree/{_REV}", "tree"),
-    ("POST", rf"/api/models/{_ID}/preupload/{_REV}", "preupload"),
-    ("POST", rf"/api/models/{_ID}/commit/{_REV}", "write_commit"),
+    ("GET", rf"{_API}(?:/revision/{_REV})?", "model_info"),
+    ("GET", rf"{_API}/tree/{_REV}(?:/(.*))?", "tree"),
+    ("POST", rf"{_API}/paths-info/{_REV}", "paths_info"),
+    ("POST", rf"{_API}/preupload/{_REV}", "preupload"),
+    ("POST", rf"{_API}/commit/{_REV}", "write_commit"),
     ("POST", rf"/{_ID}\.git/info/lfs/objects/batch", "lfs_batch"),
     ("POST", "/api/validate-yaml", "validate_yaml"),
     ("POST", "/api/repos/create", "create"),

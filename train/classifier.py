@@ -22,8 +22,8 @@ from dit.command import exit_status
 from dit.pipeline import from_pictures
 from dit.weights import WeightsError, read_header, read_tensors, write_tensors
 from train import solids
-from train.config import TrainConfig
-from train.data import SolidsData, solids_cache
+from train.data import NUM_SOLIDS, SolidsData, solids_cache
+from train.order import Order
 
 DEFAULT = Path(__file__).resolve().parent.parent / "assets" / "classifiers" / "solids.safetensors"
 FORMAT = "dit-lab-classifier/1"
@@ -197,7 +197,7 @@ class Training:
     """AdamW's learning rate at its peak; it rises and falls once"""
     weight_decay: float = 0.05
     """AdamW's decoupled weight decay"""
-    num_pictures: int = TrainConfig.num_pictures
+    num_pictures: int = NUM_SOLIDS
     """size of the training set (pictures); the default shares its cache with the trainer"""
     held_out_pictures: int = 5000
     """pictures that accuracy is measured on"""
@@ -225,7 +225,8 @@ def train(training: Training) -> Classifier:
     """A freshly trained classifier, in training mode; a function of the settings, on the CPU."""
     torch.manual_seed(training.seed)
     model = Classifier(ClassifierConfig()).to(memory_format=torch.channels_last).train()
-    data = SolidsData(training.num_pictures, model.config.side, training.seed, training.batch_size, flip=True)
+    data = SolidsData(training.num_pictures, model.config.side)
+    order = Order(len(data), training.batch_size, training.seed)
     generator = torch.Generator().manual_seed(training.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=training.lr, weight_decay=training.weight_decay, fused=True
@@ -235,7 +236,9 @@ def train(training: Training) -> Classifier:
     )
     losses = []
     for step in (bar := tqdm(range(training.steps), desc="training the classifier", unit="step")):
-        x, y = data.batch(step)
+        indices = order.indices(step)
+        mirrored = np.random.default_rng([training.seed, step, 1]).random(len(indices)) < 0.5
+        x, y = data.fetch(indices, mirrored, indices)
         x = spoil(x, generator).contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(model(x), y, label_smoothing=0.05)
         optimizer.zero_grad(set_to_none=True)

@@ -28,6 +28,9 @@ class Pictures(Protocol):
     name: str
     classes: tuple[str, ...]
     labels: np.ndarray  # (n,) int64; all 0 without classes
+    blocks: (
+        np.ndarray | None
+    )  # sizes of the consecutive parts that are read whole; None: any order is as fast
 
     def __len__(self) -> int: ...
 
@@ -37,4 +40,8 @@ class Pictures(Protocol):
 
     def picture(self, index: int) -> Image.Image:
         """The decoded picture. Raises UnreadablePicture."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A digest that changes with the stored pictures."""
         ...
