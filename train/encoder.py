@@ -22,6 +22,7 @@ class Decoded:
 
     pixels: np.ndarray  # (n, side, side, 3) uint8
     places: list[int]  # (n,) in the set
+    labels: list[int]  # (n,)
     skipped: list[dict[str, str]] = field(default_factory=list)  # title and reason
 
 
@@ -42,7 +43,8 @@ class Decoder:
             except UnreadablePicture as error:
                 title = self.pictures.title(place)
                 skipped.append({"picture": title, "reason": str(error).removeprefix(f"{title}: ")})
-        return Decoded(np.concatenate(squares), places, skipped)
+        labels = [int(self.pictures.labels[place]) for place in places]
+        return Decoded(np.concatenate(squares), places, labels, skipped)
 
 
 class Encoder:
