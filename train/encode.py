@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import tyro
 from torch import Tensor
@@ -203,19 +202,19 @@ def encode(
         for i in range(settings.rows(k).start, settings.rows(k).stop, encoding.batch_size)
     ]
     todo = sum(map(len, batches))
-    shards, posterior, places, skipped = iter(missing), [], [], []
+    shards, posterior, labels, skipped = iter(missing), [], [], []
     work = _encoded(encoder, pictures, settings, batches, workers, share, todo)
     with closing(work):
         for batch, (decoded, latents) in zip(batches, work, strict=True):
             posterior.append(latents)
-            places += decoded.places
+            labels += decoded.labels
             skipped += decoded.skipped
             shard = batch.start // settings.shard_size
             if batch.stop == settings.rows(shard).stop:
                 assert shard == next(shards)
-                labels = torch.from_numpy(np.asarray(pictures.labels)[places].astype(np.int64))
-                write_shard(out, settings, shard, torch.cat(posterior), labels, skipped, encoder.precision)
-                posterior, places, skipped = [], [], []
+                y = torch.tensor(labels, dtype=torch.int64)
+                write_shard(out, settings, shard, torch.cat(posterior), y, skipped, encoder.precision)
+                posterior, labels, skipped = [], [], []
     return finish(out, settings)
 
 

@@ -13,7 +13,7 @@ from dit.autoencoder import Autoencoder
 from dit.pipeline import from_pictures
 from train.decode import pixels
 from train.pictures import Pictures, UnreadablePicture
-from train.shards import FLIPS
+from train.shards import FLIPS, MOMENTS
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Decoded:
 
     pixels: np.ndarray  # (n, side, side, 3) uint8
     places: list[int]  # (n,) in the set
+    labels: list[int]  # (n,)
     skipped: list[dict[str, str]] = field(default_factory=list)  # title and reason
 
 
@@ -42,7 +43,8 @@ class Decoder:
             except UnreadablePicture as error:
                 title = self.pictures.title(place)
                 skipped.append({"picture": title, "reason": str(error).removeprefix(f"{title}: ")})
-        return Decoded(np.concatenate(squares), places, skipped)
+        labels = [int(self.pictures.labels[place]) for place in places]
+        return Decoded(np.concatenate(squares), places, labels, skipped)
 
 
 class Encoder:
@@ -71,6 +73,9 @@ class Encoder:
         Raises:
             FloatingPointError: numbers that are not finite.
         """
+        if not len(squares):
+            side = squares.shape[1] // self.autoencoder.factor
+            return torch.empty(0, FLIPS, MOMENTS, self.autoencoder.channels, side, side, dtype=torch.float16)
         x = from_pictures(squares).to(self.device)
         with self._context():
             mean, deviation = self.autoencoder.posterior(torch.cat([x, x.flip(-1)]))

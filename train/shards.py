@@ -8,14 +8,12 @@ value, and none comes near 65,504, its largest number.
 
 import hashlib
 import json
-import re
 import shutil
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -42,7 +40,7 @@ class Settings:
     split: str
     classes: tuple[str, ...]
     pictures: int  # of the set, or its first so many
-    pictures_sha256: str  # of their titles and labels
+    pictures_sha256: str  # see digest_of_pictures
     autoencoder: str  # a name, a repository or the full path of a folder
     encoder_sha256: str  # of its weights
     scale: float  # by which its latents are multiplied
@@ -97,7 +95,12 @@ def shard_path(folder: Path, shard: int) -> Path:
 
 
 def digest_of_pictures(pictures: Pictures, count: int) -> str:
-    """Of the titles and labels of the first `count`: a set that was changed in between is found by it."""
+    """By which a set that was changed in between is found: of the first `count` titles and labels.
+
+    Of a set that is read piece by piece, whose labels are not known beforehand: of where it comes from.
+    """
+    if not isinstance(pictures.labels, np.ndarray):
+        return pictures.fingerprint()
     digest = hashlib.sha256(np.ascontiguousarray(pictures.labels[:count], np.int64).tobytes())
     for index in range(count):
         digest.update(pictures.title(index).encode() + b"\0")
@@ -217,7 +220,7 @@ def check_room(folder: Path, needed: int) -> int:
 def _digest(posterior: Tensor, labels: Tensor) -> str:
     digest = hashlib.sha256()
     for tensor in (posterior, labels):
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().numpy().reshape(-1).view(np.uint8))
     return digest.hexdigest()
 
 
@@ -250,12 +253,6 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"{path}: expected format {FORMAT}, found {index['format']!r}; encode the data again"
         )
     return index
-
-
-def is_latents(folder: Path | str) -> bool:
-    """Whether a folder is one of latents, whole or not."""
-    path = Path(folder) / INDEX
-    return path.is_file() and re.search(r'"format":\s*"dit-lab-latents/', path.read_text()[:1000]) is not None
 
 
 def claim(folder: Path, settings: Settings, dry: bool = False) -> None:
