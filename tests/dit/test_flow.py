@@ -12,7 +12,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 import dit
 from dit import flow
 from dit.guidance import Guided, power_cosine
-from dit.pipeline import Pipeline
+from dit.pipeline import Pipeline, to_pictures
 from dit.samplers import OF_FORMULATION, euler, euler_maruyama, heun
 from dit.settings import SampleSettings, level_name, levels
 from dit.weights import load, save
@@ -296,6 +296,17 @@ def test_every_call_of_a_drawing_is_counted(name, calls, random_model):
         assert seen == [passes] * calls == [passes] * (pipeline.passes(settings(sampler=name)))
         assert frames[-1].macs == passes * calls * pipeline.macs_per_pass and frames[-1].done
         assert [frame.level for frame in frames] == ["t = 1", "t = 0.75", "t = 0.5", "t = 0.25"]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_drawing_starts_from_standard_noise_and_is_shown_as_it_is(name, random_model):
+    """The samplers of EDM's formulation start from noise of deviation 80, and show less of it."""
+    model, seen, x_T = random_model(**FLOW), [], torch.randn(1, 3, 8, 8)
+    model.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0].clone()))
+    frames = list(Pipeline(model).stream(settings(sampler=name), x_T))
+    torch.testing.assert_close(seen[0], x_T)
+    for frame, x in zip(frames, seen[2::2] if name == "heun" else seen[1:], strict=False):
+        assert (frame.x_t == to_pictures(x)).all()
 
 
 def test_the_seed_decides_what_the_sde_draws(random_model):

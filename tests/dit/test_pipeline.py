@@ -419,7 +419,7 @@ def test_an_outline_has_no_weights_and_can_plan(pipeline_folder):
         ({"seeds": [1, MAX_SEED + 1]}, f"seed is {MAX_SEED + 1}.*{MAX_SEED}"),
         ({"steps": 0}, "steps is 0.*from 1 to 1000"),
         ({"steps": 1001}, "steps is 1001.*from 1 to 1000"),
-        ({"sampler": "euler"}, "'euler'.*ddim, dpm-solver.*ddpm"),
+        ({"sampler": "dopri5"}, "'dopri5'.*ddim, dpm-solver.*ddpm"),
         ({"spacing": "trailing"}, "spacing is 'trailing'; choose one of even, leading"),
         ({"eta": 0.5, "sampler": "ddpm"}, "eta is 0.5.*ddpm"),
         ({"eta": 0.5, "sampler": "dpm-solver++"}, "eta is 0.5"),

@@ -245,7 +245,7 @@ def test_what_can_be_seen_at_once_is_refused_at_once(fields, said, model_file, t
         ({"steps": 0}, "steps is 0; it must be from 1 to 1000"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**63 - 3}, f"seed is {2**63}"),
-        ({"sampler": "euler"}, "sampler is 'euler'; choose one of auto, ddim"),
+        ({"sampler": "dopri5"}, "sampler is 'dopri5'; choose one of auto, ddim"),
         ({"guidance": -1.0}, "guidance_scale is -1.0"),
         ({"guidance_interval": (700.0, 300.0)}, "guidance_interval is (700.0, 300.0); give lowest and"),
         ({"eta": 1.5}, "eta is 1.5; it must be from 0"),

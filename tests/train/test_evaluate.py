@@ -226,7 +226,7 @@ def test_an_unmeasured_classifier_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sampler", "euler"], "sampler is 'euler'; choose one of"),
+        (["--sampler", "dopri5"], "sampler is 'dopri5'; choose one of"),
         (["--steps", "0"], "steps is 0; it must be from 1"),
         (["--guidance-scale", "-1"], "guidance_scale is -1.0"),
         (["--classifier", "none.safetensors"], "no such classifier"),
