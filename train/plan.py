@@ -111,11 +111,9 @@ def which_batch_would_fit(config: TrainConfig, devices: int, failed: int) -> str
 
 
 def _remedies(config: TrainConfig, devices: int, activations_matter: bool = True) -> str:
-    ways = (
-        []
-        if config.remat or not activations_matter
-        else ["--remat, which computes activations again instead of keeping them"]
-    )
+    ways = []
+    if activations_matter and not config.remat:
+        ways.append("--remat, which computes activations again instead of keeping them")
     if config.parallel != "fsdp":
         alone = "" if devices > 1 else " and several devices"
         ways.append(f"--parallel fsdp{alone}, which lays weights and moments up in parts")
