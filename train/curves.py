@@ -22,6 +22,7 @@ class Curve:
     name: str
     points: Points
     colour: int = 0
+    smooth: bool = True  # False: it is exact as it is
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,38 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where everything of a chart is, in units of the drawing."""
+
+    across: Axis
+    up: Axis
+    lines: list[tuple[Curve, list[tuple[float, float]], list[tuple[float, float]]]]  # raw and smoothed places
+
+    def x(self, step: float) -> float:
+        """Of a step."""
+        return LEFT + self.across.place(step) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        """Of a value; small is low."""
+        return HEIGHT - BOTTOM - self.up.place(value) * (HEIGHT - TOP - BOTTOM)
+
+
+def layout(curves: Sequence[Curve], may_be_log: bool = False) -> Layout | None:
+    """Axes that hold all curves, and their places; None where no curve has a point."""
+    many = [(curve, thinned(curve.points)) for curve in curves if curve.points]
+    if not many:
+        return None
+    steps = {x for _, points in many for x, _ in points}
+    across = axis([0.0, *steps]) if len(steps) > 1 else Axis(0, 2 * max(steps) or 1, False, list(steps))
+    found = Layout(across, axis([y for _, points in many for _, y in points], may_be_log), [])
+    for curve, points in many:
+        raw = [(found.x(x), found.y(y)) for x, y in points]
+        # Places are averaged, not values: over a logarithmic axis one high value would lift its neighbours.
+        found.lines.append((curve, raw, smoothed(raw) if curve.smooth else raw))
+    return found
+
+
 def chart(
     title: str, curves: Sequence[Curve], may_be_log: bool = False, marks: Sequence[float] = (), unit: str = ""
 ) -> str:
@@ -105,54 +138,43 @@ def chart(
 
     marks: steps with a vertical line, such as resumptions.
     """
-    curves = [curve for curve in curves if curve.points]
-    if not curves:
+    drawn = layout(curves, may_be_log)
+    if drawn is None:
         return ""
-    many = [(curve, thinned(curve.points)) for curve in curves]
-    across = axis([x for _, points in many for x, _ in points])
-    if len({x for _, points in many for x, _ in points}) == 1:  # one line so far
-        across = Axis(0, 2 * many[0][1][0][0] or 1, False, [many[0][1][0][0]])
-    up = axis([y for _, points in many for _, y in points], may_be_log)
-
-    def x_of(value: float) -> float:
-        return LEFT + across.place(value) * (WIDTH - LEFT - RIGHT)
-
-    def y_of(value: float) -> float:
-        return HEIGHT - BOTTOM - up.place(value) * (HEIGHT - TOP - BOTTOM)
-
     parts = []
-    for value in up.ticks:
-        y = y_of(value)
+    for value in drawn.up.ticks:
+        y = drawn.y(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>')
-    for value in (value for value in across.ticks if value >= 0):
-        x, end = x_of(value), "end" if x_of(value) > WIDTH - 40 else "middle"
+    for value in drawn.across.ticks:
+        x = drawn.x(value)
+        end = "end" if x > WIDTH - 40 else "middle"
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 9}" text-anchor="{end}">{number(value)}</text>')
-    for step in marks:
-        if across.low <= step <= across.high:
-            x = x_of(step)
-            parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    for curve, points in many:
-        raw, smooth = (
-            " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in line) for line in (points, smoothed(points))
-        )
-        if len(points) == 1:
-            (x, y) = points[0]
-            parts.append(f'<circle class="c{curve.colour}" cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3.5"/>')
+    for step in (step for step in marks if drawn.across.low <= step <= drawn.across.high):
+        x = drawn.x(step)
+        parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+    for curve, raw, smooth in drawn.lines:
+        if len(raw) == 1:
+            (x, y) = raw[0]
+            parts.append(f'<circle class="c{curve.colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
             continue
         if raw != smooth:
-            parts.append(f'<polyline class="raw c{curve.colour}" points="{raw}"/>')
-        parts.append(f'<polyline class="c{curve.colour}" points="{smooth}"/>')
+            parts.append(f'<polyline class="raw c{curve.colour}" points="{_places(raw)}"/>')
+        parts.append(f'<polyline class="c{curve.colour}" points="{_places(smooth)}"/>')
     keys = "".join(
         f'<span class="key"><i class="c{curve.colour}"></i>{escape(curve.name)} '
         f"<b>{number(curve.points[-1][1])}</b></span>"
-        for curve, _ in many
+        for curve, _, _ in drawn.lines
     )
-    last = ", ".join(f"{curve.name} {number(curve.points[-1][1])}" for curve, _ in many)
+    last = ", ".join(f"{curve.name} {number(curve.points[-1][1])}" for curve, _, _ in drawn.lines)
     label = escape(f"{title} over steps; last: {last}", quote=True)
-    scale = " (logarithmic)" if up.log else ""
+    scale = " (logarithmic)" if drawn.up.log else ""
     return (
         f"<figure><figcaption>{escape(title)}<small>{escape(unit)}{scale}</small></figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
         f'<div class="keys">{keys}</div></figure>'
     )
+
+
+def _places(points: Points) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

@@ -36,6 +36,7 @@ CHARTS: tuple[tuple[str, dict[str, str], bool, str], ...] = (
     ("Speed", {"images_per_second": "images/s"}, False, "pictures a second"),
     ("Model FLOPs utilisation", {"mfu": "mfu"}, False, "share of what matrix products reach"),
 )
+EXACT = {"lr", "step", "epoch"}  # not measured, and not smoothed
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --card: #f6f6f8; --ink: #1c1c22; --faint: #63636e;
   --line: #dcdce2; --c0: #4f46e5; --c1: #0d9488; --c2: #c2410c; --c3: #be185d; --c4: #4d7c0f; --c5: #0369a1; }
@@ -48,7 +49,7 @@ body { margin: 0 auto; max-width: 1240px; padding: 20px 16px 40px; background: v
 h1 { font-size: 26px; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 18px; margin: 32px 0 10px; }
 p { margin: 4px 0 14px; color: var(--faint); overflow-wrap: anywhere; }
-progress { width: 100%; height: 8px; accent-color: var(--c0); }
+progress { width: 100%; height: 8px; margin-bottom: 12px; accent-color: var(--c0); }
 .cards { display: grid; gap: 10px; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 .cards div { background: var(--card); border-radius: 8px; padding: 8px 12px; overflow-wrap: anywhere; }
 .cards span { display: block; font-size: 12px; color: var(--faint); }
@@ -57,6 +58,7 @@ figure { margin: 0; background: var(--card); border-radius: 8px; padding: 10px 1
 figcaption { font-weight: 600; } figcaption small { font-weight: 400; color: var(--faint); margin-left: 8px; }
 svg { width: 100%; height: auto; display: block; }
 svg text { font-size: 12px; fill: var(--faint); }
+@media (max-width: 560px) { svg text { font-size: 18px; } }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .mark { stroke: var(--faint); stroke-width: 1; stroke-dasharray: 3 4; }
 polyline { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
@@ -164,7 +166,7 @@ def resumed_after(history: History) -> list[int]:
 
 def figures(histories: Sequence[History]) -> list[tuple[str, list[Curve], bool, str]]:
     """What there is to draw: title, curves, whether a logarithmic axis may help, unit."""
-    drawn = {"step", *(key for _, keys, _, _ in CHARTS for key in keys)}
+    drawn = {"step", "skipped", *(key for _, keys, _, _ in CHARTS for key in keys)}
     others = dict.fromkeys(key for history in histories for row in history.rows for key in row)
     more = [(key.replace("_", " "), {key: key}, False, "") for key in others if key not in drawn]
     found = []
@@ -174,6 +176,7 @@ def figures(histories: Sequence[History]) -> list[tuple[str, list[Curve], bool, 
                 name if len(histories) == 1 else f"{history.name}: {name}",
                 history.series(key),
                 (len(keys) * i + j) % 6,
+                smooth=key not in EXACT,
             )
             for i, history in enumerate(histories)
             for j, (key, name) in enumerate(keys.items())
@@ -284,7 +287,7 @@ def report(command: Report) -> Path:
     elif out.suffix.lower() == ".png":
         from train.report_picture import draw
 
-        image = draw(histories[0].name, facts(histories[0]), figures(histories), histories[0].samples)
+        image = draw(histories[0], facts(histories[0]), figures(histories))
         atomic_write(out, lambda path: image.save(path, format="png"))
     else:
         raise ValueError(f"out is {out}; it must end in .html or .png")
