@@ -92,10 +92,11 @@ def test_lines_that_are_broken_or_come_twice(tmp_path):
     folder = run_folder(tmp_path, steps=20)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     lines[1] = "{broken"
+    lines += [json.dumps({"step": 8, "loss": 0.7})]  # of an older part
     lines += [json.dumps({"step": 20, "loss": 0.5, "mse": float("nan")}), json.dumps({"no": "step"}), "[1]"]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     history = History.of(folder)
-    assert [row["step"] for row in history.rows] == [5, 15, 20]
+    assert [row["step"] for row in history.rows] == [5, 8, 15, 20]
     assert history.series("loss")[-1] == (20, 0.5) and history.series("mse")[-1][0] == 15
     assert "metrics.jsonl: line 2 is not JSON" in Page(page([history])).text
 
