@@ -123,10 +123,16 @@ def test_the_thread_ends_when_nobody_waits_any_more():
     assert threads() == []
 
 
-def test_the_processes_end_when_nobody_waits_any_more():
-    items = load_ahead(Make(), 0, 1000, 1)
+@pytest.mark.parametrize("at", [-1, 1])
+def test_the_processes_end_when_nobody_waits_any_more(at):
+    items = load_ahead(Make(at, "memory"), 0, 1000, 1)
     process = next(items).process
-    items.close()
+    if at == 1:
+        with pytest.raises(MemoryError) as kept:  # the error, and the frames that it refers to, live on
+            next(items)
+        assert kept
+    else:
+        items.close()
     deadline = time.time() + 20
     while time.time() < deadline:
         try:
