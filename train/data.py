@@ -91,7 +91,8 @@ def open_data(config: TrainConfig, report: Path | None = None) -> Data:
     coloured_is_fine = not sampled or channels == 3
     blocks = None if config.overfit else _first_blocks(pictures.blocks, len(places))
     data = PictureData(pictures, info, places, blocks, report, coloured_is_fine)
-    if config.streaming or not fits(data):
+    _tell_of_missing_classes(data)
+    if (config.streaming and not config.overfit) or not fits(data):
         return data
     return store(data, workers_for(data) if config.num_workers < 0 else config.num_workers)
 
@@ -108,6 +109,18 @@ def check_classes(pictures: Pictures) -> None:
             f"{pictures.name} has only one class, {pictures.classes[0]}, so that there is nothing to choose "
             "from; train without classes: --no-class-conditional"
         )
+
+
+def _tell_of_missing_classes(data: PictureData) -> None:
+    """Say on the terminal which classes have no pictures, as far as labels are known."""
+    labels, classes = data.pictures.labels, data.info.classes
+    if not classes or not isinstance(labels, np.ndarray):
+        return
+    if absent := sorted(set(range(len(classes))) - set(labels[data.places].tolist())):
+        told = (
+            f"{data.info.name}: {len(absent)} of {len(classes)} classes, such as {classes[absent[0]]}, have"
+        )
+        tqdm.write(f"{told} no pictures among the {len(data)} that are learnt", file=sys.stderr)
 
 
 def chosen(config: TrainConfig, n: int, labels: np.ndarray | None = None) -> np.ndarray:
@@ -154,7 +167,8 @@ def _channels(config: TrainConfig, pictures: Pictures, places: np.ndarray) -> tu
     if config.channels != "auto":
         return {"grey": 1, "rgb": 3}[config.channels], False
     found = 0
-    for place in _evenly(places, min(SAMPLE, len(places))):
+    sample = min(SAMPLE, len(places))  # of a set that is read part by part, from the first part
+    for place in _evenly(places, sample) if pictures.blocks is None else places[:sample]:
         try:
             if not is_grey(pictures.picture(int(place))):
                 return 3, True
