@@ -70,3 +70,87 @@ class Peer:
             for average, parameter in zip(self.ema.parameters(), self.model.parameters(), strict=True):
                 average.mul_(EMA_DECAY).add_(parameter, alpha=1 - EMA_DECAY)
         return loss.detach()
+
+
+def compare(
+    name: str, recipe: str, batch_size: int, hardware: Hardware, rounds: int, steps: int
+) -> tuple[str, float]:
+    """Both sides in turn on one model; returns a row of the table, and the ratio of the medians.
+
+    Raises:
+        ArithmeticError: the two do not learn the same.
+    """
+    config = TrainConfig(model=name, prediction="v", lr=1e-3, batch_size=batch_size, num_pictures=1000)
+    data = open_data(config)
+    make = Batches(config, config.network(data.info), data, range(batch_size))
+    batches = [make(step) for step in range(4)]
+    peer = Peer(config, batches, hardware.device, hardware.bf16)
+    sides: dict[str, Callable[[int], Tensor]] = {}
+    kinds = {"usual loop": None, "ours, eager": "no", "ours, compiled": "yes"}
+    for kind, compiled in kinds.items():
+        if compiled is None:
+            sides[kind] = peer.step
+        else:
+            choice = TrainConfig(**(vars(config) | {"compile": compiled}))
+            sides[kind] = Ours(choice, batches, hardware).step
+    first = {kind: [float(step(number)) for number in range(2)] for kind, step in sides.items()}  # warms up
+    for kind, losses in first.items():
+        if max(abs(a - b) for a, b in zip(losses, first["usual loop"], strict=True)) > 1e-3:
+            raise ArithmeticError(f"{name}: {kind} has losses {losses}, the usual loop {first['usual loop']}")
+    times: dict[str, list[float]] = {kind: [] for kind in sides}
+    number = 2
+    for _ in range(rounds):
+        for kind, step in sides.items():
+            began = time.perf_counter()
+            for i in range(steps):
+                loss = step(number + i)
+            float(loss)  # waits for the device
+            times[kind].append((time.perf_counter() - began) / steps)
+        number += steps
+    medians = {kind: statistics.median(taken) for kind, taken in times.items()}
+    cells = [f"{batch_size / median:.1f}" for median in medians.values()]
+    usual, auto = "usual loop", "ours, compiled" if hardware.compiles(RECIPES[recipe]) else "ours, eager"
+    pairs = [a / b for a, b in zip(times[usual], times[auto], strict=True)]
+    ratio = medians[usual] / medians[auto]
+    spread = f"**{ratio:.2f}** ({min(pairs):.2f} to {max(pairs):.2f})"
+    return f"| {name} | {batch_size} | {' | '.join(cells)} | {spread} |", ratio
+
+
+def main(
+    rounds: int = 7,
+    steps: int = 3,
+    models: tuple[str, ...] = ("DiT-N/4", "DiT-T/4", "DiT-C/4"),
+    batch_size: int = 64,
+    device: str = "auto",
+    readme: bool = False,
+) -> None:
+    """Compare at the sizes of the bundled models.
+
+    Args:
+        rounds: how often each side runs.
+        steps: optimizer steps of one run.
+        models: presets, trained on solids of 32 pixels.
+        batch_size: pictures a step.
+        device: what to train on.
+        readme: write the table into README.md.
+    """
+    hardware = select(device)
+    lines = [
+        "| model | batch | usual loop, images/s | ours, eager | ours, compiled | ratio of our default |",
+        "|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines), flush=True)
+    for name in models:
+        lines.append(compare(name, "solids", batch_size, hardware, rounds, steps)[0])
+        print(lines[-1], flush=True)
+    typed = command("benchmarks.training", rounds=rounds, steps=steps, batch_size=batch_size, device=device)
+    lines.append(
+        f"\nMedians of {rounds} rounds in turn, {steps} steps each; {hardware.describe()}; {machine()}; {typed}"
+    )
+    print(lines[-1])
+    if readme:
+        write_block("training", lines)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
