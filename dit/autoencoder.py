@@ -66,7 +66,7 @@ class Autoencoder:
         return self
 
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) in [-1, 1] -> mean and deviation of the scaled latents, (N, C, H / f, W / f) float32.
+        """(N, 3, H, W) in [-1, 1] -> mean and deviation of their latents, scaled, (N, C, H / f, W / f).
 
         A draw is mean + deviation * noise. Of AutoencoderTiny, which has no posterior, the deviation is 0.
         """
