@@ -1,0 +1,73 @@
+"""Signals that ask a run to end: it does, with a checkpoint, and goes on as if nothing had been."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from train.__main__ import main
+from train.checkpoint import checkpoints, step_of
+from train.preemption import RESUME_ME, Preemption
+
+SETTINGS = [
+    "smoke",
+    "--device=cpu",
+    "--image-size=16",
+    "--num-pictures=64",
+    "--batch-size=8",
+    "--micro-batch=8",
+]
+SETTINGS += ["--precision=fp32", "--tracker=none", "--sample-every=100000", "--checkpoint-every=100000"]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_a_signal_is_noted_and_handlers_are_put_back(name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with Preemption() as preemption:
+        assert preemption.asked == ""
+        os.kill(os.getpid(), number)
+        assert preemption.asked == name
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    with Preemption(), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_preempted_run_says_so_and_goes_on(name, project, tmp_path):
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "train", *SETTINGS, "--total-steps=100000", "--log-every=1"]
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen([*command, f"--run-dir={run_dir}"], cwd=project, stderr=file)
+    try:
+        wait_for(lambda: (run_dir / "metrics.jsonl").exists(), process, log)
+        process.send_signal(getattr(signal, name))
+        assert process.wait(60) == RESUME_ME, log.read_text()
+    finally:
+        process.kill()
+    assert f"{name}: stopped with a checkpoint" in log.read_text()
+    (saved,) = checkpoints(run_dir)
+    steps = step_of(saved) + 3
+    assert main([*SETTINGS, f"--total-steps={steps}", "--log-every=1", f"--run-dir={run_dir}"]) == 0
+    whole = tmp_path / "whole"
+    assert main([*SETTINGS, f"--total-steps={steps}", "--log-every=1", f"--run-dir={whole}"]) == 0
+    one, other = (load_file(folder / "weights.safetensors") for folder in (run_dir, whole))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def wait_for(condition, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
