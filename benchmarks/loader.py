@@ -95,7 +95,7 @@ def main(pictures: int = 400, steps: int = 20, readme: bool = False) -> None:
         small = _data(folder_of(Path(folder) / "small", pictures, (32, 32), ".png"), 32)
         large = _data(folder_of(Path(folder) / "large", pictures, (500, 400), ".jpg"), 256)
         small_step, large_step = (
-            f"{consumed(model, side, batch):.0f} ({model})"
+            f"{consumed(model, side, batch):.1f} ({model})"
             for model, side, batch in (("DiT-M/2", 32, 16), ("DiT-S/8", 256, 2))
         )
         for name, data, step in (

@@ -1,6 +1,7 @@
 """Datasets in the Hub's layout: local folders of parquet, and a Hub on the loopback."""
 
 import pickle
+import time
 from pathlib import Path
 
 import datasets
@@ -164,16 +165,23 @@ def test_a_row_group_is_read_once_for_all_processes(tmp_path, monkeypatch):
 
 def test_few_row_groups_are_kept_and_those_last_used(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(streamed, "KEPT", 3)
-    monkeypatch.setattr(streamed, "OPEN", 1)
     folder, blocks = str(parquet_folder(tmp_path / "set")), reads(monkeypatch)
-    check(open_pictures(folder, streaming=True))  # 5, 0, 1, 4, 3
-    assert len(list((cache / "streamed").glob("*.arrow"))) == 3
-    again = open_pictures(folder, streaming=True)
-    del blocks[:]
-    again.picture(30), again.picture(42)
-    assert blocks == []
-    check(again)
-    assert 0 in blocks
+
+    def show(*indices):
+        """As a process that has nothing at hand."""
+        pictures = open_pictures(folder, streaming=True)
+        for index in indices:
+            assert (np.asarray(pictures.picture(index)) == np.asarray(picture(index))).all()
+            time.sleep(0.02)  # so that times of files differ
+
+    show(0, 10, 20)
+    show(5)  # row group 0 is now the last used
+    show(30)  # drops row group 1
+    assert blocks == [0, 1, 2, 3] and len(list((cache / "streamed").glob("*.arrow"))) == 3
+    show(0, 20, 30)
+    assert blocks == [0, 1, 2, 3]
+    show(10)
+    assert blocks == [0, 1, 2, 3, 1]
 
 
 def test_what_a_power_cut_left_is_fetched_again(tmp_path, cache, monkeypatch):
