@@ -1,7 +1,7 @@
 """Our training step against a plain port of the field's usual loop: same model, same batches, in turn.
 
-The peer is what facebookresearch/DiT's train.py does: eager, AdamW as it comes, the average by a loop over the
-parameters. Batches are made before the clock starts, for both.
+The peer is what facebookresearch/DiT's train.py does: eager, AdamW as it comes, the average by a loop over
+the parameters. Batches are made before the clock starts, for both.
 
 python -m benchmarks.training [--rounds 7] [--steps 3] [--models DiT-N/4 DiT-T/4] [--device auto] [--readme]
 """
@@ -144,9 +144,8 @@ def main(
         lines.append(compare(name, "solids", batch_size, hardware, rounds, steps)[0])
         print(lines[-1], flush=True)
     typed = command("benchmarks.training", rounds=rounds, steps=steps, batch_size=batch_size, device=device)
-    lines.append(
-        f"\nMedians of {rounds} rounds in turn, {steps} steps each; {hardware.describe()}; {machine()}; {typed}"
-    )
+    taken = f"Medians of {rounds} rounds in turn, {steps} steps each"
+    lines.append(f"\n{taken}; {hardware.describe()}; {machine()}; {typed}")
     print(lines[-1])
     if readme:
         write_block("training", lines)

@@ -1,5 +1,6 @@
 """How fast a device could be, and how much of that a run uses (MFU)."""
 
+import functools
 import time
 
 import torch
@@ -10,6 +11,7 @@ STRETCH = 0.02  # seconds that are timed at once: short, as the best is one with
 PASSES = 3  # forward, and backward with respect to activations and to weights
 
 
+@functools.cache
 def matmul_ceiling(device: torch.device, bf16: bool) -> float:
     """FLOP/s of large matrix products, in the precision that the trainer's run in: the best of several.
 

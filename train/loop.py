@@ -55,11 +55,13 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
             Preemption() as preemption,
             Recorder(config, run_dir, hardware, state, data) as record,
             contextlib.closing(Profiler(run_dir) if tracing and hardware.is_main else Nothing()) as profiler,
+            contextlib.ExitStack() as stack,
         ):
             while state.step < config.total_steps:
                 rows = hardware.rows(config.batch_size)
                 batches = Batches(config, network, data, rows, state.counters.detours)
-                for batch in load_ahead(batches, state.step, config.total_steps, workers):
+                ahead = load_ahead(batches, state.step, config.total_steps, workers)
+                for batch in stack.enter_context(contextlib.closing(ahead)):
                     hardware.seed(config.seed, state.step)
                     terms, t, norm = gradients(config, state, batch, micro_batch, hardware)
                     finite = norm.isfinite() & hardware.add_up(terms["loss"].sum()).isfinite()
@@ -76,14 +78,16 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
                     if stopped or record.is_due("log") or record.is_due("checkpoint"):
                         record.write()
                         if what := astray(config, hardware, state):
+                            ahead.close()
                             go_back(what, run_dir, hardware, state, saved, batches)
                             record.rewind()
                             break  # to take other batches from there
-                    if (stopped or record.is_due("checkpoint")) and not state.counters.in_row:
-                        saved.save(state)
-                        record.save_weights()
-                    if record.is_due("sample"):
-                        record.sample()
+                    with record.aside():
+                        if (stopped or record.is_due("checkpoint")) and not state.counters.in_row:
+                            saved.save(state)
+                            record.save_weights()
+                        if record.is_due("sample"):
+                            record.sample()
                     if stopped:
                         saved.wait()
                         raise Preempted(preemption.asked)

@@ -1,9 +1,11 @@
 """What a run leaves behind: metrics, sample grids, weights, and where they come from."""
 
+import contextlib
 import json
 import math
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ class Recorder:
         self.tracker: Tracker | None = None
         self.decoder: Any = None
         self.ceiling = 0.0
+        self.since = time.perf_counter()
 
     def __enter__(self) -> "Recorder":
         """Take up where the state is: drop what lies beyond it, make what a kill has left undone."""
@@ -72,6 +75,13 @@ class Recorder:
         self.__exit__()
         self.meter, self.done = Meter(), []
         self.__enter__()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Around what is not training: images_per_second is of training alone."""
+        began = time.perf_counter()
+        yield
+        self.since += time.perf_counter() - began
 
     def is_due(self, what: str) -> bool:
         """Whether a log line, a checkpoint or a sample is due after the step that was done last."""
@@ -121,7 +131,6 @@ class Recorder:
 
     def save_weights(self) -> None:
         """weights.safetensors of the average, with where it comes from; a file each of further averages."""
-        began = time.perf_counter()
         others = self.state.model.state_dict()
         for which, average in enumerate(self.state.ema.averages):
             tensors = {
@@ -130,7 +139,6 @@ class Recorder:
             if self.hardware.is_main:
                 told = self.provenance() | {"ema_decay": self.state.ema.ceilings[which]}
                 write_weights(self.weights(which), tensors, self.network, told)
-        self.since += time.perf_counter() - began  # images_per_second is of training alone
 
     def provenance(self) -> dict[str, Any]:
         """Where the weights come from."""
@@ -152,7 +160,6 @@ class Recorder:
 
     def sample(self) -> None:
         """A grid of the average's pictures: one row a class, if it knows any; the same seeds every time."""
-        began = time.perf_counter()
         self.bar.set_postfix_str("drawing samples")
         with self.hardware.averaged(self.state.ema) as model:
             if model is not None:
@@ -163,7 +170,6 @@ class Recorder:
             atomic_write(self._grid(), lambda temporary: image.save(temporary, format="png"))
             self.tracker.picture(self._grid(), self.state.step)
         self.hardware.wait_for_all()
-        self.since += time.perf_counter() - began
 
 
 def commit() -> str:

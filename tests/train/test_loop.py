@@ -56,6 +56,7 @@ TINY = TrainConfig(
     sample_every=1000,
     checkpoint_every=4,
     tracker="none",
+    micro_batch=8,  # else the memory of a step is estimated first
 )
 
 
