@@ -152,7 +152,7 @@ class XlaHardware(Hardware):
 
     def number(self, value: float) -> Tensor:
         """A number that changes from step to step: a tensor, since a constant would be compiled in."""
-        return torch.tensor(value, dtype=torch.float32).to(self.device)
+        return torch.tensor([value], dtype=torch.float32).to(self.device)[0]  # 0 and 1 alone would be compiled in
 
     @torch.no_grad()
     def update(self, optimizer: torch.optim.Optimizer, lr: float | Tensor, finite: Tensor) -> Tensor:
@@ -205,6 +205,9 @@ class XlaHardware(Hardware):
         """The whole of a tensor on each device; all must ask."""
         if not self._splits_weights:
             return tensor
+        return self._gathered(tensor)
+
+    def _gathered(self, tensor: Tensor) -> Tensor:
         whole = tensor.clone()  # traced, so that it is compiled once a shape: fetching parts always compiles
         xs.mark_sharding(whole, self.mesh, (None,) * tensor.ndim)
         return whole
@@ -245,7 +248,7 @@ class _Called(nn.Module):
         hardware, model = self._hidden
         with torch.inference_mode(False), torch.no_grad():  # XLA's tensors cannot be inference tensors
             inputs = [value if value is None else hardware._send_rows(value) for value in (x, t, y)]
-            return hardware.to_host(model(*inputs))
+            return hardware._gathered(model(*inputs)).cpu()
 
 
 def _keep_no_activations(block: nn.Module) -> None:
