@@ -12,7 +12,9 @@ from dit.command import exit_status
 from train.config import TrainConfig
 from train.hardware import select
 from train.loop import train
+from train.preemption import RESUME_ME, Preempted
 from train.recipes import RECIPES, recipe_for
+from train.rehearsal import rehearse
 
 USAGE = "Train by a recipe, or any model of dit.MODELS: python -m train --model NAME [--key value ...]."
 
@@ -25,7 +27,11 @@ class Run:
     run_dir: Path
     """where the run lives: config, metrics, samples, checkpoints, weights"""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps, ..."""
+    """auto, cpu, cuda, cuda:1, mps, tpu; under torchrun cpu or cuda, shared out among the processes"""
+    dry_run: bool = False
+    """print the plan (parameters, compute, memory, disk, time), and train nothing"""
+    profile: bool = False
+    """write where the time of a few steps goes into RUN_DIR/profile"""
 
 
 def parse(arguments: list[str]) -> Run:
@@ -67,17 +73,32 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Parse, train, and say where the result is. Returns the exit status."""
-    return exit_status(
-        lambda: _train(arguments), "stopped; the same command continues from the last checkpoint"
-    )
+    """Parse, train, and say where the result is. Returns the exit status: RESUME_ME after a signal."""
+    try:
+        return exit_status(
+            lambda: _train(arguments), "stopped; the same command continues from the last checkpoint"
+        )
+    except Preempted as signal:
+        print(f"{signal}: stopped with a checkpoint; the same command continues", file=sys.stderr)
+        return RESUME_ME
 
 
 def _train(arguments: list[str]) -> None:
     run = parse(arguments)
     config, hardware = run.config, select(run.device, run.config.precision)
-    print(f"{config.model} on {config.data}, {hardware.describe()}, in {run.run_dir}", file=sys.stderr)
-    print(train(config, run.run_dir, hardware))
+    try:
+        if hardware.is_main:
+            print(
+                f"{config.model} on {config.data}, {hardware.describe()}, in {run.run_dir}", file=sys.stderr
+            )
+        if run.dry_run:
+            print(rehearse(config, hardware))
+        else:
+            weights = train(config, run.run_dir, hardware, run.profile)
+            if hardware.is_main:
+                print(weights)
+    finally:
+        hardware.close()
 
 
 if __name__ == "__main__":

@@ -75,8 +75,8 @@ class Checkpoints:
         if free < needed:
             raise OSError(
                 f"a checkpoint needs {needed / 1e9:.2f} GB, but the disk of {self.run_dir} has "
-                f"{free / 1e9:.2f} GB left; make room, and give the same command again: it goes on from the last "
-                "checkpoint"
+                f"{free / 1e9:.2f} GB left; make room, and give the same command again: it goes on from "
+                "the last checkpoint"
             )
 
     def _write(self, copy: Any, partial: Path, folder: Path, header: dict[str, Any]) -> None:

@@ -85,7 +85,9 @@ class Hardware:
         if self.world == 1:
             return model
         # The buckets are views of the gradients, so that they are not in memory twice.
-        return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+        called = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+        called.config = model.config
+        return called
 
     def _shard(self, model: nn.Module, blocks: list[nn.Module]) -> nn.Module:
         from torch.distributed.device_mesh import init_device_mesh
@@ -178,11 +180,19 @@ class Hardware:
     @contextlib.contextmanager
     def averaged(self, ema: Ema) -> Iterator[nn.Module | None]:
         """The model with its averaged weights, to draw from; None in a process that need not help."""
-        if not (self.is_main or isinstance(ema.model, FSDPModule)):
+        sharded = [module for module in ema.model.modules() if isinstance(module, FSDPModule)]
+        if not (self.is_main or sharded):
             yield None
             return
         with ema.in_place() as model, torch.compiler.set_stance("force_eager"):  # else it would compile anew
-            yield model
+            for module in sharded:  # once before, as what inference mode allocates cannot be trained
+                module.unshard()
+                module.reshard()
+            try:
+                yield model
+            finally:
+                for module in sharded:  # without a backward pass, the outermost stays whole
+                    module.reshard()
 
     def peak_memory(self) -> int:
         """The most bytes that tensors took on the device; 0 where nobody counts."""

@@ -1,6 +1,8 @@
 """The training loop."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -15,20 +17,23 @@ from train.data import open_data
 from train.hardware import Hardware
 from train.loader import load_ahead, workers_for
 from train.objective import losses
-from train.plan import micro_batch_for
+from train.plan import micro_batch_for, which_batch_would_fit
 from train.preemption import Preempted, Preemption
 from train.record import Recorder
 from train.run_folder import claim, hold, note
 from train.state import TrainState, fresh_state
+from train.tracing import Nothing, Profiler
 
 MOST_DETOURS = 3  # from one checkpoint, before a run gives up
 
 
-def train(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
+def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool = False) -> Path:
     """Run a recipe, or continue it where `run_dir` stopped; returns the path of the averaged weights.
 
+    tracing: write where the time of a few steps goes into the run's folder.
+
     Raises:
-        ValueError: the folder holds a run of another recipe, or the data cannot be used.
+        ValueError: the folder holds a run of another recipe, the data cannot be used, or memory is short.
         FloatingPointError: losses or gradients are no longer finite, whichever way the run takes.
         OSError: a checkpoint cannot be written.
         Preempted: a signal asked the run to end.
@@ -37,12 +42,19 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
         claim(run_dir, config, hardware)
         data = open_data(config, run_dir / "skipped.jsonl")
         network = config.network(data.info)
-        micro_batch = micro_batch_for(config, data.info, hardware.devices, hardware.memory())
+        micro_batch = micro_batch_for(
+            config, data.info, hardware.devices, hardware.memory(), bf16=hardware.bf16
+        )
         workers = workers_for(data) if config.num_workers < 0 else config.num_workers
         state = fresh_state(config, network, hardware)
         saved = Checkpoints(run_dir, hardware, config.keep_checkpoints, config.keep_every)
         saved.restore(state)
-        with Preemption() as preemption, Recorder(config, run_dir, hardware, state, data) as record:
+        with (
+            explained(config, hardware, micro_batch),
+            Preemption() as preemption,
+            Recorder(config, run_dir, hardware, state, data) as record,
+            contextlib.closing(Profiler(run_dir) if tracing and hardware.is_main else Nothing()) as profiler,
+        ):
             while state.step < config.total_steps:
                 rows = hardware.rows(config.batch_size)
                 batches = Batches(config, network, data, rows, state.counters.detours)
@@ -57,6 +69,7 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware) -> Path:
                     hardware.end_step()
                     state.counters.step += 1
                     record.step(terms, t, norm, done)
+                    profiler.step()
 
                     stopped = hardware.largest(int(bool(preemption.asked)))
                     if stopped or record.is_due("log") or record.is_due("checkpoint"):
@@ -97,6 +110,19 @@ def gradients(
     whole = {name: torch.cat([terms[name] for terms in found]) for name in found[0]}
     t = whole.pop("t")
     return whole, t, hardware.clip(list(state.trained().values()), config.grad_clip)
+
+
+@contextlib.contextmanager
+def explained(config: TrainConfig, hardware: Hardware, micro_batch: int) -> Iterator[None]:
+    """Say what would fit, where a device runs out of memory. Raises ValueError."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and "allocate memory" not in str(error):
+            raise
+        raise ValueError(
+            f"out of memory: {which_batch_would_fit(config, hardware.devices, micro_batch)}"
+        ) from error
 
 
 def go_back(

@@ -17,7 +17,7 @@ from train.remat import parts, rematerialise
 
 
 def peak_of_a_real_step(config: ModelConfig, pictures: int, bf16: bool, remat: bool) -> int:
-    """All storages alive at once, weights, average, moments and gradients included; two micro-batches a step."""
+    """All storages alive at once, weights, average, moments, gradients included; two micro-batches a step."""
     with Tally() as tally:
         model = dit.build(config).train()
         average = copy.deepcopy(model).requires_grad_(False)
