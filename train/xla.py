@@ -7,6 +7,7 @@ numbers that change travel as tensors, and nothing here looks at a tensor's valu
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
@@ -24,6 +25,8 @@ from train.ema import Ema
 from train.hardware import Hardware
 from train.remat import parts
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else each compilation warns of a partitioner to come
+
 INSTALL = "pip install -r requirements-tpu.txt, in an environment of its own"
 DOWNCASTS = ("XLA_USE_BF16", "XLA_DOWNCAST_BF16")
 
@@ -34,7 +37,9 @@ try:
     import torch_xla.distributed.spmd as xs
     import torch_xla.runtime as xr
 except ImportError as error:
-    raise ValueError(f"training on a TPU needs torch_xla, which cannot be used here ({error}); {INSTALL}") from error
+    raise ValueError(
+        f"training on a TPU needs torch_xla, which cannot be used here ({error}); {INSTALL}"
+    ) from error
 
 
 class XlaHardware(Hardware):
@@ -64,7 +69,9 @@ class XlaHardware(Hardware):
     def place(self, model: nn.Module, config: TrainConfig) -> nn.Module:
         """Move a model to all devices, whole or, under fsdp, a part of each weight to each device."""
         if config.compile == "yes":
-            raise ValueError("compile is 'yes', but on a TPU everything is compiled, by XLA; leave it at auto")
+            raise ValueError(
+                "compile is 'yes', but on a TPU everything is compiled, by XLA; leave it at auto"
+            )
         model.to(self.device)
         blocks = parts(model)
         if config.remat:
@@ -80,8 +87,9 @@ class XlaHardware(Hardware):
         self._splits_weights = True
         for parameter in model.parameters():
             xs.mark_sharding(parameter, self.mesh, self._spread(parameter).partition_spec)
+        for block in blocks:
+            xs.apply_backward_optimization_barrier(block)
         for module in (*blocks, model):
-            xs.apply_backward_optimization_barrier(module)
             module.register_forward_hook(self._by_rows)
         return model
 
@@ -94,10 +102,14 @@ class XlaHardware(Hardware):
         return xs.ShardingSpec(self.mesh, spec, minibatch=minibatch)
 
     def _spread(self, tensor: Tensor) -> xs.ShardingSpec:
-        """How a weight, its average and its moments lie on the devices: whole, or cut along the longest side."""
+        """How a weight, its average and its moments lie on the devices: whole, or cut along the longest side.
+
+        Of the sides that can be cut evenly: others would be whole again after a step.
+        """
         spec: list[str | None] = [None] * tensor.ndim
-        if self._splits_weights and spec:
-            spec[max(range(tensor.ndim), key=lambda i: tensor.shape[i])] = "data"
+        even = [i for i, side in enumerate(tensor.shape) if side % self.devices == 0]
+        if self._splits_weights and even:
+            spec[max(even, key=lambda i: tensor.shape[i])] = "data"
         return xs.ShardingSpec(self.mesh, tuple(spec))
 
     def _send(self, tensor: Tensor, sharding: xs.ShardingSpec) -> Tensor:
@@ -152,7 +164,9 @@ class XlaHardware(Hardware):
 
     def number(self, value: float) -> Tensor:
         """A number that changes from step to step: a tensor, since a constant would be compiled in."""
-        return torch.tensor([value], dtype=torch.float32).to(self.device)[0]  # 0 and 1 alone would be compiled in
+        return torch.tensor([value], dtype=torch.float32).to(self.device)[
+            0
+        ]  # 0 and 1 alone would be compiled in
 
     @torch.no_grad()
     def update(self, optimizer: torch.optim.Optimizer, lr: float | Tensor, finite: Tensor) -> Tensor:
@@ -208,7 +222,7 @@ class XlaHardware(Hardware):
         return self._gathered(tensor)
 
     def _gathered(self, tensor: Tensor) -> Tensor:
-        whole = tensor.clone()  # traced, so that it is compiled once a shape: fetching parts always compiles
+        whole = tensor * 1  # traced, so that it is compiled once a shape: fetching parts would be each time
         xs.mark_sharding(whole, self.mesh, (None,) * tensor.ndim)
         return whole
 
@@ -278,22 +292,24 @@ def select_xla(precision: str = "auto") -> XlaHardware:
         )
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("on TPUs one process a host uses all its devices; start it without torchrun")
-    xr.use_spmd()
+    asked = os.environ.get("PJRT_DEVICE")
     try:
-        kind = xr.device_type()
+        xr.use_spmd()
+        kind = xr.device_type()  # where nothing is asked for, a TPU if there is one, else the CPU
         xr.global_runtime_device_count()
-    except RuntimeError as error:
-        asked = os.environ.get("PJRT_DEVICE")
+    except (RuntimeError, OSError) as error:
         raise ValueError(
             f"PJRT_DEVICE is {asked!r}, and no such device comes up here ({_first_line(error)}); on a TPU VM set "
             "PJRT_DEVICE=TPU, install libtpu (README, On a TPU), and make sure no other process uses the TPU"
         ) from error
-    if kind != "TPU" and "PJRT_DEVICE" not in os.environ:
+    if kind != "TPU" and not asked:
         raise ValueError(
             f"there is no TPU here, only {kind}; set PJRT_DEVICE=TPU on a TPU VM, or PJRT_DEVICE=CPU for a test"
         )
     bf16 = precision == "bf16" or (precision == "auto" and kind == "TPU")
-    torch_xla.backends.set_mat_mul_precision("default" if bf16 else "highest")
+    if not bf16:
+        logging.getLogger("torch_xla.backends").setLevel(logging.ERROR)  # warns of every call
+        torch_xla.backends.set_mat_mul_precision("highest")
     return XlaHardware(bf16)
 
 
