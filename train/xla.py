@@ -1,9 +1,9 @@
 """TPUs, through torch_xla: the same verbs as `train.hardware.Hardware`. Nothing else imports torch_xla.
 
-One process a host. Tensors are those of the whole pod (SPMD): a batch is split over the mesh of all devices, the
-weights are on each, or split as well, and the compiler adds the sums over devices. A step is traced and runs when
-`end_step` says so; it is compiled anew whenever anything about it changes but the values of its tensors. So
-numbers that change travel as tensors, and nothing here looks at a tensor's value within a step.
+One process a host. Tensors are those of the whole pod (SPMD): a batch is split over the mesh of all devices,
+the weights are on each, or split as well, and the compiler adds the sums over devices. A step is traced, and
+runs when `end_step` says so; it is compiled anew whenever anything about it changes but the values of its
+tensors. So numbers that change travel as tensors, and nothing looks at a tensor's value within a step.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from train.remat import parts
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else each compilation warns of a partitioner to come
 
 INSTALL = "pip install -r requirements-tpu.txt, in an environment of its own"
+ASKED = os.environ.get("PJRT_DEVICE")  # torch_xla sets it to what it finds
 DOWNCASTS = ("XLA_USE_BF16", "XLA_DOWNCAST_BF16")
 
 try:
@@ -170,7 +171,7 @@ class XlaHardware(Hardware):
 
     @torch.no_grad()
     def update(self, optimizer: torch.optim.Optimizer, lr: float | Tensor, finite: Tensor) -> Tensor:
-        """One optimizer step, if `finite`, which nobody waits for; returns it. Gradients are gone after it."""
+        """One optimizer step, if `finite`, which is not waited for; returns it. Gradients are gone then."""
         group = optimizer.param_groups[0]
         kept = [
             tensor
@@ -187,7 +188,7 @@ class XlaHardware(Hardware):
 
     @contextlib.contextmanager
     def accumulating(self, called: nn.Module, last: bool) -> Iterator[None]:
-        """Around the forward and backward pass of a part of a step; each but the last is a program of its own."""
+        """Around the passes of a part of a step: each part but the last is a program of its own."""
         yield
         if not last:
             torch_xla.sync()
@@ -266,45 +267,53 @@ class _Called(nn.Module):
 
 
 def _keep_no_activations(block: nn.Module) -> None:
-    """As `train.hardware.keep_no_activations`; XLA needs a barrier, which torch's own function does not set."""
+    """As `train.remat`, with the barrier that keeps XLA from merging the second pass with the first."""
     from torch_xla.utils.checkpoint import checkpoint
 
     forward = block.forward
 
-    def again(*inputs: Any) -> Any:
-        return checkpoint(forward, *inputs) if torch.is_grad_enabled() else forward(*inputs)
+    def again(*inputs: Any, **named: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*inputs, **named)
+        if not named:
+            return checkpoint(forward, *inputs)
+
+        def positional(*values: Any) -> Any:
+            return forward(*values[: len(inputs)], **dict(zip(named, values[len(inputs) :], strict=True)))
+
+        return checkpoint(positional, *inputs, *named.values())
 
     block.forward = again
 
 
 def select_xla(precision: str = "auto") -> XlaHardware:
-    """All devices that PJRT_DEVICE names (TPU; CPU for tests, CPU_NUM_DEVICES of them), and other hosts' ones.
+    """All devices that PJRT_DEVICE names (TPU; CPU for tests, CPU_NUM_DEVICES of them), and other hosts'.
 
-    precision: auto is bf16 on a TPU. fp32 makes a TPU compute products in float32, which it else rounds to bf16.
+    precision: auto is bf16 on a TPU; fp32 makes it compute products in float32, which it else rounds to bf16.
 
     Raises:
         ValueError: there is no such device, or the environment would make everything bf16.
     """
     if found := [name for name in DOWNCASTS if os.environ.get(name, "0") not in ("", "0")]:
         raise ValueError(
-            f"{found[0]} is {os.environ[found[0]]!r}: it would turn weights, averages and the optimizer's state "
-            "into bf16, which learns worse; unset it, and give --precision bf16"
+            f"{found[0]} is {os.environ[found[0]]!r}: it would turn weights, averages and the optimizer's "
+            "state into bf16, in which they cannot learn; unset it, and give --precision bf16"
         )
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("on TPUs one process a host uses all its devices; start it without torchrun")
-    asked = os.environ.get("PJRT_DEVICE")
     try:
         xr.use_spmd()
         kind = xr.device_type()  # where nothing is asked for, a TPU if there is one, else the CPU
         xr.global_runtime_device_count()
     except (RuntimeError, OSError) as error:
         raise ValueError(
-            f"PJRT_DEVICE is {asked!r}, and no such device comes up here ({_first_line(error)}); on a TPU VM set "
-            "PJRT_DEVICE=TPU, install libtpu (README, On a TPU), and make sure no other process uses the TPU"
+            f"PJRT_DEVICE is {ASKED!r}, and no such device comes up here ({_first_line(error)}); on a TPU VM "
+            "set PJRT_DEVICE=TPU, install libtpu (README, On a TPU), and make sure that no other process uses "
+            "the TPU"
         ) from error
-    if kind != "TPU" and not asked:
+    if kind != "TPU" and not ASKED:
         raise ValueError(
-            f"there is no TPU here, only {kind}; set PJRT_DEVICE=TPU on a TPU VM, or PJRT_DEVICE=CPU for a test"
+            f"there is no TPU here, only {kind}; set PJRT_DEVICE=TPU on a TPU VM, PJRT_DEVICE=CPU for a test"
         )
     bf16 = precision == "bf16" or (precision == "auto" and kind == "TPU")
     if not bf16:
