@@ -6,6 +6,7 @@ import torch
 
 SIDES = {"cpu": (1024, 2048), "mps": (2048, 4096), "cuda": (4096, 8192, 16384)}  # of square matrices
 SECONDS = 0.25  # of multiplying, for each side
+STRETCH = 0.02  # seconds that are timed at once: short, as the best is one without interruption
 PASSES = 3  # forward, and backward with respect to activations and to weights
 
 
@@ -20,17 +21,15 @@ def matmul_ceiling(device: torch.device, bf16: bool) -> float:
     dtype = torch.bfloat16 if bf16 else torch.float32
     best = 0.0
     for side in SIDES.get(device.type, SIDES["cpu"]):
-        a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
-        out = torch.empty_like(a)
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        out, flops = torch.empty_like(a), 2 * side**3
         _seconds(a, b, out, 1)  # warms up
-        once = _seconds(a, b, out, 1)
-        while once < SECONDS:
-            repeats = max(
-                1, int(min(SECONDS, 0.05) / once)
-            )  # short stretches: the best is without interruption
-            best = max(best, 2 * side**3 * repeats / (spent := _seconds(a, b, out, repeats)))
-            once += spent
-        best = max(best, 2 * side**3 / once)
+        spent = _seconds(a, b, out, 1)
+        repeats = max(1, int(STRETCH / spent))
+        best = max(best, flops / spent)
+        while spent < SECONDS:
+            took = _seconds(a, b, out, repeats)
+            best, spent = max(best, flops * repeats / took), spent + took
     return best
 
 

@@ -46,6 +46,16 @@ class Checkpoints:
         self._writing: threading.Thread | None = None
         self._failure: Exception | None = None
 
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        """Nothing is being written any more, also after an error, which an error in there must not hide."""
+        if kind is None:
+            self.wait()
+        elif self._writing:
+            self._writing.join()
+
     def save(self, state: TrainState) -> None:
         """Copy the state, and write it in a thread; an error in there is raised by the next call of `wait`.
 

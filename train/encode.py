@@ -63,8 +63,8 @@ class Encoding:
     """read a dataset in the Hub's layout piece by piece, for sets larger than the disk"""
     limit: int = 0
     """encode the first so many pictures; 0: all"""
-    batch_size: int = 32
-    """pictures encoded together; changes speed and memory only"""
+    batch_size: int = 0
+    """pictures encoded together, which changes speed and memory only; 0: 32, on the CPU 2"""
     shard_size: int = 1024
     """pictures a file; a kill loses less than one file's work"""
     num_workers: int = -1
@@ -77,10 +77,10 @@ class Encoding:
     """only say how many bytes and hours it would take"""
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "batch_size", "shard_size"):
+        for name in ("image_size", "shard_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name, least in (("limit", 0), ("num_workers", -1)):
+        for name, least in (("batch_size", 0), ("limit", 0), ("num_workers", -1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
@@ -136,7 +136,7 @@ def settings_of(encoding: Encoding, pictures: Pictures, autoencoder: Autoencoder
     Raises:
         ValueError: no such number of pictures, or a side that the autoencoder cannot halve so often.
     """
-    if encoding.limit > len(pictures) or not len(pictures):
+    if encoding.limit > len(pictures):
         raise ValueError(
             f"limit is {encoding.limit}, but {pictures.name} has {len(pictures)} pictures; give no more"
         )
@@ -177,32 +177,28 @@ def encode(
     share = share or Share()
     encoder = Encoder(autoencoder, share.device(encoding.device), encoding.precision)
     workers = share.workers(encoding.num_workers, encoder.device)
+    size = encoding.batch_size or (2 if encoder.device.type == "cpu" else 32)
     settings, out = settings_of(encoding, pictures, autoencoder), encoding.out
     claim(out, settings, dry=encoding.dry_run)
     needed = bytes_left(out, settings)
     free = check_room(out, needed)
-    print(
-        f"{settings.pictures:,} pictures of {settings.data}, {settings.side} x {settings.side}: "
-        f"{size_of(settings.row_bytes * settings.pictures)} in {settings.num_shards} shards, of which "
-        f"{size_of(needed)} are to be written; {size_of(free)} are free on the disk; {encoder.device}, "
-        f"{encoder.precision}",
-        file=sys.stderr,
-    )
+    if share.rank == 0:
+        print(
+            f"{settings.pictures:,} pictures of {settings.data}, {settings.side} x {settings.side}: "
+            f"{size_of(settings.row_bytes * settings.pictures)} in {settings.num_shards} shards, of which "
+            f"{size_of(needed)} are to be written; {size_of(free)} are free on the disk; {encoder.device}, "
+            f"{encoder.precision}",
+            file=sys.stderr,
+        )
     if encoding.dry_run:
-        batch = min(encoding.batch_size, settings.pictures)
-        few = [range(i, min(i + batch, settings.pictures)) for i in range(0, settings.pictures, batch)]
-        timed = few[: WARM_UP + MEASURED]
-        for _ in _encoded(encoder, pictures, settings, timed, workers, share, settings.pictures):
+        few = _cut(range(settings.pictures), size)[: WARM_UP + MEASURED]
+        for _ in _encoded(encoder, pictures, settings, few, workers, share, settings.pictures):
             pass
         return None
     missing = _missing(out, settings, share)
-    batches = [
-        range(i, min(i + encoding.batch_size, settings.rows(k).stop))
-        for k in missing
-        for i in range(settings.rows(k).start, settings.rows(k).stop, encoding.batch_size)
-    ]
+    batches = [batch for shard in missing for batch in _cut(settings.rows(shard), size)]
     todo = sum(map(len, batches))
-    shards, posterior, labels, skipped = iter(missing), [], [], []
+    posterior, labels, skipped = [], [], []
     work = _encoded(encoder, pictures, settings, batches, workers, share, todo)
     with closing(work):
         for batch, (decoded, latents) in zip(batches, work, strict=True):
@@ -211,11 +207,15 @@ def encode(
             skipped += decoded.skipped
             shard = batch.start // settings.shard_size
             if batch.stop == settings.rows(shard).stop:
-                assert shard == next(shards)
                 y = torch.tensor(labels, dtype=torch.int64)
                 write_shard(out, settings, shard, torch.cat(posterior), y, skipped, encoder.precision)
                 posterior, labels, skipped = [], [], []
     return finish(out, settings)
+
+
+def _cut(rows: range, size: int) -> list[range]:
+    """Rows in batches; the last may be smaller."""
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 def _missing(out: Path, settings: Settings, share: Share) -> list[int]:

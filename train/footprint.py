@@ -43,16 +43,23 @@ class Footprint:
 
 
 def footprint(
-    config: ModelConfig, *, averages: int = 1, bf16: bool = False, remat: bool = False, parts: int = 1
+    config: ModelConfig,
+    *,
+    averages: int = 1,
+    bf16: bool = False,
+    remat: bool = False,
+    parts: int = 1,
+    roughly: bool = False,
 ) -> Footprint:
     """What training a model takes: weights, gradients, moments and averages in float32, and activations.
 
     averages: how many are kept. bf16: under autocast. parts: over how many devices all that is laid up (FSDP;
-    then the largest share that is gathered at once is a block's). Eager: compiling saves some of it.
+    then the largest share that is gathered at once is two blocks'). Eager: compiling saves some of it.
+    roughly: never less, in a fraction of the time: as if all that a step of one picture takes grew with them.
     """
     counted = count(config)
     trained = counted.trainable * FLOAT
-    fixed, picture = _activations(config, bf16, remat)
+    fixed, picture = (0, _one(config, bf16, remat)) if roughly else _activations(config, bf16, remat)
     gathered = (
         2 * counted.weight_bytes // max(1, config.depth) if parts > 1 else 0
     )  # this block's and the next
@@ -62,14 +69,18 @@ def footprint(
         moments=2 * trained // parts,
         averages=averages * counted.weight_bytes // parts,
         passing=(gathered + fixed // config.depth) if parts > 1 else fixed,
-        picture=picture,
+        picture=picture + LOSS_COPIES * FLOAT * config.out_channels * config.input_size**2,
     )
+
+
+@lru_cache(maxsize=64)
+def _one(config: ModelConfig, bf16: bool, remat: bool) -> int:
+    return _peak(config, 1, bf16, remat)
 
 
 @lru_cache(maxsize=64)
 def _activations(config: ModelConfig, bf16: bool, remat: bool) -> tuple[int, int]:
     """Bytes of a step beside weights and what accompanies them: in any case, and for each picture."""
-    loss = LOSS_COPIES * FLOAT * config.out_channels * config.input_size**2
 
     def line(depth: int) -> tuple[int, int]:
         of_depth = replace(config, depth=depth)
@@ -79,12 +90,12 @@ def _activations(config: ModelConfig, bf16: bool, remat: bool) -> tuple[int, int
 
     if config.backbone in U_SHAPED or config.depth <= DEPTHS[1]:
         fixed, picture = line(config.depth)
-        return fixed, picture + loss
+        return fixed, picture
     (low_fixed, low), (high_fixed, high) = map(line, DEPTHS)
     further = (config.depth - DEPTHS[1]) / (DEPTHS[1] - DEPTHS[0])
     return (
         int(high_fixed + further * (high_fixed - low_fixed)),
-        int(high + further * (high - low)) + loss,
+        int(high + further * (high - low)),
     )
 
 

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 AHEAD = 2  # items made before they are asked for, by each process or by the thread
 MOST_WORKERS = 16
+GRACE = 10  # seconds that a process goes on when it is asked to end
 POLL = 0.1  # seconds until a waiting thread looks whether it shall end
 
 
@@ -33,6 +34,7 @@ def load_ahead(make: Callable[[int], T], start: int, stop: int, num_workers: int
     """make(start), make(start + 1), ... make(stop - 1), in this order, some of them made ahead.
 
     num_workers: processes that share the work, to which `make` is pickled; 0: one thread of this process.
+    Who stops before the end closes the iterator (`contextlib.closing`), which ends them at once.
     What `make` raises is raised here in its turn, of the same type.
 
     Raises:
@@ -75,7 +77,9 @@ class _Steps(Dataset):
 def _begin(worker: int) -> None:
     """Leave signals, which a terminal or a scheduler sends to all processes, to the one that started us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # asked to end, do so a little later: that one may still want its batch
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
     torch.set_num_threads(1)
 
 
@@ -99,21 +103,23 @@ def _from_processes(make: Callable[[int], T], start: int, stop: int, num_workers
         multiprocessing_context=context,
     )
     items = iter(loader)
-    while True:
-        try:
-            item = next(items)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise RuntimeError(
-                f"a process that makes batches was killed ({' '.join(str(error).split())}); most often for "
-                "lack of memory, in a container of /dev/shm: use fewer with --num-workers, or 0 for none"
-            ) from error
-        if isinstance(item, _Failure):
-            raise item.error from RuntimeError(f"in a process that makes batches:\n{item.text}")
-        yield item
+    try:
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except (RuntimeError, ConnectionError, FileNotFoundError, EOFError) as error:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise RuntimeError(
+                    f"a process that makes batches was killed ({reason}); most often for lack of memory, in "
+                    "a container of /dev/shm: use fewer with --num-workers, or 0 for none"
+                ) from None  # whose frames would keep the other processes alive
+            if isinstance(item, _Failure):
+                raise item.error from RuntimeError(f"in a process that makes batches:\n{item.text}")
+            yield item
+    finally:
+        del items, loader  # now, and not when an error that refers to this frame is forgotten: it ends them
 
 
 # --- one thread ---

@@ -50,6 +50,7 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
         saved = Checkpoints(run_dir, hardware, config.keep_checkpoints, config.keep_every)
         saved.restore(state)
         with (
+            saved,
             explained(config, hardware, micro_batch),
             Preemption() as preemption,
             Recorder(config, run_dir, hardware, state, data) as record,
@@ -74,8 +75,8 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
                     stopped = hardware.largest(int(bool(preemption.asked)))
                     if stopped or record.is_due("log") or record.is_due("checkpoint"):
                         record.write()
-                        if state.counters.in_row >= config.max_skipped:
-                            go_back(run_dir, hardware, state, saved, batches)
+                        if what := astray(config, hardware, state):
+                            go_back(what, run_dir, hardware, state, saved, batches)
                             record.rewind()
                             break  # to take other batches from there
                     if (stopped or record.is_due("checkpoint")) and not state.counters.in_row:
@@ -86,7 +87,6 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
                     if stopped:
                         saved.wait()
                         raise Preempted(preemption.asked)
-            saved.wait()
             return record.weights()
 
 
@@ -125,19 +125,28 @@ def explained(config: TrainConfig, hardware: Hardware, micro_batch: int) -> Iter
         ) from error
 
 
+def astray(config: TrainConfig, hardware: Hardware, state: TrainState) -> str:
+    """Why the run must not go on from where it is; nothing if it may."""
+    row, last = state.counters.in_row, state.step == config.total_steps
+    if row >= config.max_skipped or (row and last):
+        return f"loss or gradient not finite in {row} steps in a row"
+    if hardware.largest(int(not state.is_finite())):
+        return "weights not finite"
+    return ""
+
+
 def go_back(
-    run_dir: Path, hardware: Hardware, state: TrainState, saved: Checkpoints, batches: Batches
+    what: str, run_dir: Path, hardware: Hardware, state: TrainState, saved: Checkpoints, batches: Batches
 ) -> None:
     """To the last checkpoint, from where the run takes the same pictures with other noise.
 
     Raises:
         FloatingPointError: there is none, or the run has gone back to it several times.
     """
-    step, detour, row = state.step, state.counters.detours + 1, state.counters.in_row
-    pictures = batches.indices(step - 1)[:8].tolist()
-    what = (
-        f"loss or gradient not finite in {row} steps in a row, up to step {step} (pictures {pictures} ...); "
-        "lower --lr, or set --grad-clip 1 or --qk-norm, in a new --run-dir"
+    step, detour = state.step, state.counters.detours + 1
+    what += (
+        f" at step {step} (pictures {batches.indices(step - 1)[:8].tolist()} ...); lower --lr, or set "
+        "--grad-clip 1 or --qk-norm, in a new --run-dir"
     )
     if not saved.restore(state):
         raise FloatingPointError(f"{what}; there is no checkpoint yet to go back to")
@@ -147,5 +156,5 @@ def go_back(
         )
     state.counters.detours = detour
     if hardware.is_main:
-        note(run_dir, {"after": f"step_{state.step:08d}", "went_back_from": step, "not_finite": row})
+        note(run_dir, {"after": f"step_{state.step:08d}", "went_back_from": step})
         tqdm.write(f"{what}; going back to step {state.step}, with other noise", file=sys.stderr)

@@ -57,14 +57,17 @@ def divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
-def footprint_of(config: TrainConfig, info: DataInfo, devices: int = 1, bf16: bool = False) -> Footprint:
-    """What a step of a run takes of each device."""
+def footprint_of(
+    config: TrainConfig, info: DataInfo, devices: int = 1, bf16: bool = False, *, roughly: bool = False
+) -> Footprint:
+    """What a step of a run takes of each device; roughly: never less, and soon known."""
     return footprint(
         config.network(info),
         averages=1 + len(config.extra_ema_decays),
         bf16=bf16,
         remat=config.remat,
         parts=devices if config.parallel == "fsdp" else 1,
+        roughly=roughly,
     )
 
 
@@ -88,6 +91,8 @@ def micro_batch_for(
         return config.micro_batch
     if device_bytes is None:
         return share
+    if footprint_of(config, info, devices, bf16, roughly=True).total(share) <= device_bytes:
+        return share  # by far: no need to know better
     needed = footprint_of(config, info, devices, bf16)
     fitting = [n for n in divisors(share) if needed.total(n) <= device_bytes]
     if not fitting:
@@ -111,11 +116,9 @@ def which_batch_would_fit(config: TrainConfig, devices: int, failed: int) -> str
 
 
 def _remedies(config: TrainConfig, devices: int, activations_matter: bool = True) -> str:
-    ways = (
-        []
-        if config.remat or not activations_matter
-        else ["--remat, which computes activations again instead of keeping them"]
-    )
+    ways = []
+    if activations_matter and not config.remat:
+        ways.append("--remat, which computes activations again instead of keeping them")
     if config.parallel != "fsdp":
         alone = "" if devices > 1 else " and several devices"
         ways.append(f"--parallel fsdp{alone}, which lays weights and moments up in parts")

@@ -23,8 +23,8 @@ def parts(model: Backbone) -> list[nn.Module]:
 def rematerialise(model: Backbone) -> None:
     """Make a model's blocks keep only their inputs while gradients are wanted; its numbers stay the same.
 
-    A third more compute, as each block runs forwards twice (Chen et al., 1604.06174). Copies of the model
-    would compute with this one's blocks: copy it before.
+    A third more compute, as each block runs forwards twice (Chen et al., 1604.06174). Copies that are
+    made afterwards would compute with this one's blocks: copy it before, as for the average.
     """
     for part in parts(model):
         part.forward = partial(checkpoint, part.forward, use_reentrant=False)

@@ -307,7 +307,15 @@ def finish(folder: Path, settings: Settings) -> dict[str, Any] | None:
 
 def _write_index(folder: Path, settings: Settings, told: dict[str, Any]) -> None:
     index = {"format": FORMAT, **asdict(settings), "commit": commit(), **told}
-    atomic_write(folder / INDEX, lambda temporary: temporary.write_text(json.dumps(index, indent=1) + "\n"))
+    text, path = json.dumps(index, indent=1) + "\n", folder / INDEX
+    try:
+        atomic_write(path, lambda temporary: temporary.write_text(text))
+    except FileNotFoundError:  # see finish
+        raise
+    except OSError as error:
+        raise OSError(
+            f"{path} could not be written: {error}; mend this, and the same command goes on"
+        ) from error
 
 
 def _brief(value: object) -> str:

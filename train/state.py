@@ -1,9 +1,11 @@
 """Everything that changes while training, as named tensors and numbers."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 import dit
 from dit.config import ModelConfig
@@ -53,6 +55,15 @@ class TrainState:
         for name, value in parameters.items():
             found |= {f"optimizer.{moment}.{name}": self.optimizer.state[value][moment] for moment in MOMENTS}
         return found
+
+    @torch.no_grad()
+    def is_finite(self) -> bool:
+        """Whether all weights, of what this process holds, are numbers."""
+        parts = [
+            value.to_local() if isinstance(value, DTensor) else value for value in self.trained().values()
+        ]
+        norms = torch._foreach_norm([part for part in parts if part.numel()], math.inf)
+        return bool(torch.stack(norms).isfinite().all())
 
     @torch.no_grad()
     def restored(self, counters: Counters) -> None:

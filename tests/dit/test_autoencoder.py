@@ -1,6 +1,7 @@
 """Autoencoders: latents scaled once each way, previews for nothing, and what is none of ours refused."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -70,6 +71,41 @@ def test_latents_are_scaled_on_the_way_in_and_on_the_way_out(autoencoder):
     torch.testing.assert_close(pictures, autoencoder.module.decode(latents / SCALE).sample)
     there_and_back = autoencoder.module.decode(posterior.sample(torch.Generator().manual_seed(1))).sample
     torch.testing.assert_close(autoencoder.decode(drawn), there_and_back, atol=1e-4, rtol=1e-4)
+
+
+def test_mean_and_deviation_are_scaled_and_nothing_is_drawn(autoencoder):
+    torch.manual_seed(0)
+    pixels = torch.rand(3, 3, 64, 64) * 2 - 1
+    state = torch.get_rng_state()
+    mean, deviation = autoencoder.posterior(pixels)
+    assert torch.equal(torch.get_rng_state(), state)
+    whole = autoencoder.module.encode(pixels).latent_dist
+    torch.testing.assert_close(mean, SCALE * whole.mean)
+    torch.testing.assert_close(deviation, SCALE * (0.5 * whole.logvar).exp())
+    draws = torch.stack([autoencoder.encode(pixels[:1]) for _ in range(400)])
+    assert ((draws.mean(dim=0) - mean[0]).abs() < 6 * deviation[0] / 20).all()
+    assert ((draws.std(dim=0) / deviation[0] - 1).abs() < 0.25).all()
+
+
+@pytest.mark.parametrize(("logarithm", "clamped"), [(-1e4, -30.0), (1e4, 20.0)])
+def test_the_logarithm_of_the_variance_is_clamped(logarithm, clamped, folder):
+    tensors = load_file(folder / WEIGHTS)
+    tensors["quant_conv.bias"][4:] = logarithm
+    save_file(tensors, folder / WEIGHTS)
+    _, deviation = load_autoencoder(folder).posterior(torch.zeros(1, 3, 32, 32))
+    torch.testing.assert_close(deviation, torch.full((1, 4, 4, 4), SCALE * math.exp(clamped / 2)))
+
+
+def test_deviations_of_half_precision_come_from_logarithms_in_single(folder):
+    """A variance whose logarithm bfloat16 can hold, and whose root it cannot."""
+    tensors = load_file(folder / WEIGHTS)
+    tensors["quant_conv.weight"][4:] = 0
+    tensors["quant_conv.bias"][4:] = -20.125
+    save_file(tensors, folder / WEIGHTS)
+    half = load_autoencoder(folder, dtype=torch.bfloat16)
+    mean, deviation = half.posterior(torch.rand(2, 3, 32, 32))
+    assert mean.dtype == deviation.dtype == torch.float32
+    torch.testing.assert_close(deviation, torch.full_like(deviation, SCALE * math.exp(-20.125 / 2)))
 
 
 def test_the_scale_is_the_configs(folder, autoencoder):
@@ -159,6 +195,8 @@ def test_the_small_autoencoder(tiny_folder):
     assert decoded.shape == (2, 3, 64, 64) and small.encode(pixels).shape == (2, 4, 8, 8)
     torch.testing.assert_close(decoded, small.module.decode(latents).sample)
     torch.testing.assert_close(small.encode(pixels), small.module.encode(pixels).latents)
+    mean, deviation = small.posterior(pixels)
+    assert torch.equal(mean, small.encode(pixels)) and torch.equal(deviation, torch.zeros_like(mean))
     assert small.preview(latents).shape == (2, 3, 8, 8)  # linear too: a frame a step would add up
 
 

@@ -421,7 +421,7 @@ def test_after_half_precision_failed_single_goes_on(folder, whole, vae_folder, t
         ("--limit=17", "limit is 17, but .* has 16 pictures"),
         ("--limit=-1", "limit is -1; it must be at least 0"),
         ("--shard-size=0", "shard_size is 0; it must be at least 1"),
-        ("--batch-size=0", "batch_size is 0"),
+        ("--batch-size=-2", "batch_size is -2; it must be at least 0"),
         ("--autoencoder=nonsense", "nonsense: no such folder.*ft-mse"),
         ("--device=nowhere", "device 'nowhere' cannot be used here"),
         ("--split=tets", "split"),

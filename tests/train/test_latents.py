@@ -1,6 +1,7 @@
 """Latents as training data: draws from what was stored, rows wherever they lie, folders that do not fit."""
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 from multiprocessing import get_context
@@ -176,6 +177,7 @@ def test_unreadable_pictures_leave_no_gap(folder, vae_folder, posterior, tmp_pat
 def test_other_processes_fetch_the_same(method, whole):
     data = opened(whole)
     x0, y = fetch(data, [1, 14])  # its shards are mapped here already
+    assert data._mapped and not pickle.loads(pickle.dumps(data))._mapped  # and do not travel
     with get_context(method).Pool(1) as pool:
         theirs, labels = pool.apply(fetch, (data, [1, 14]))
     assert torch.equal(theirs, x0) and torch.equal(labels, y)

@@ -22,7 +22,7 @@ def refuse(*arguments, **more):
     print("NETWORK", arguments, file=sys.stderr)
     raise OSError("no network here")
 
-socket.socket.connect = refuse
+socket.socket.connect = socket.getaddrinfo = refuse
 from train.tracker import open_tracker
 kind, run_dir, first, last, factor = sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:6])
 tracker = open_tracker(kind, run_dir, {"lr": 1e-4, "extra_ema_decays": (0.9,)})
@@ -50,6 +50,7 @@ print(json.dumps(runs))
 
 def python(code: str, *arguments: object, home: Path, **environment: str) -> subprocess.CompletedProcess:
     own = {"TRACKIO_DIR": str(home), "HF_TOKEN": "hf_none", "TRACKIO_SPACE_ID": "me/mine", **environment}
+    own |= {"HF_HUB_OFFLINE": "", "TRANSFORMERS_OFFLINE": ""}
     project = Path(__file__).parents[2]
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
