@@ -308,8 +308,7 @@ def select_xla(precision: str = "auto") -> XlaHardware:
     except (RuntimeError, OSError) as error:
         raise ValueError(
             f"PJRT_DEVICE is {ASKED!r}, and no such device comes up here ({_first_line(error)}); on a TPU VM "
-            "set PJRT_DEVICE=TPU, install libtpu (README, On a TPU), and make sure that no other process uses "
-            "the TPU"
+            "set PJRT_DEVICE=TPU, install libtpu (README, On a TPU), and stop other processes that use the TPU"
         ) from error
     if kind != "TPU" and not ASKED:
         raise ValueError(
