@@ -1,4 +1,4 @@
-"""torch_xla's CPU plugin as four devices: the program is the one that a TPU would run, compiled in less time."""
+"""torch_xla's CPU plugin as four devices, that compiles what a TPU would be given, but optimises it less."""
 
 import os
 
