@@ -1,5 +1,6 @@
 """What all tests share: a cache of their own, one thread, the authors' numbers, small random models."""
 
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,9 @@ from dit.dit import DiT
 from dit.presets import MODELS
 
 DATA = Path(__file__).parent / "data"
+
+# These have an environment of their own, and a command: make test-tpu.
+collect_ignore = [] if importlib.util.find_spec("torch_xla") else ["tpu"]
 
 
 @pytest.fixture(scope="session", autouse=True)

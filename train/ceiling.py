@@ -15,8 +15,11 @@ PASSES = 3  # forward, and backward with respect to activations and to weights
 def matmul_ceiling(device: torch.device, bf16: bool) -> float:
     """FLOP/s of large matrix products, in the precision that the trainer's run in: the best of several.
 
-    1 MAC = 2 FLOPs. What a processor's data sheet promises is more; what a network reaches is less.
+    1 MAC = 2 FLOPs. What a processor's data sheet promises is more; what a network reaches is less. 0 for
+    XLA devices, where products that nobody needs are not computed.
     """
+    if device.type == "xla":
+        return 0.0
     dtype = torch.bfloat16 if bf16 else torch.float32
     best = 0.0
     for side in SIDES.get(device.type, SIDES["cpu"]):

@@ -36,6 +36,8 @@ class Ema:
         """Move each average towards the weights by its share: 1 - decay, or 0 to leave it."""
         weights = [parameter.detach() for _, parameter in self._trained()]
         for average, share in zip(self.averages, shares, strict=True):
+            if isinstance(share, Tensor):  # a list, as a single one would be fetched from the device
+                share = [share] * len(weights)
             torch._foreach_lerp_(list(average.values()), weights, share)
 
     @contextlib.contextmanager

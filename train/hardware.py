@@ -40,6 +40,7 @@ class Hardware:
         """rank: of this process, of `world` in all, each with a device of its own."""
         self.device, self.bf16, self.rank, self.world = device, bf16, rank, world
         self.devices = world  # that share a batch
+        self.sampler_device = device  # that a sampler computes on, around the calls of the model
         # Checkpoints are written in a thread, whose messages must not meet those of the loop.
         self._group = dist.new_group(backend="gloo") if world > 1 else None
 
@@ -292,9 +293,10 @@ def select(device: str = "auto", precision: str = "auto") -> Any:
 
 @contextlib.contextmanager
 def _alone_on_purpose() -> Iterator[None]:
-    """torch.distributed.checkpoint warns of a single process."""
+    """torch.distributed.checkpoint warns of a single process, and in torch 2.9 of itself."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated")
         yield
 
 

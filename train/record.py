@@ -165,7 +165,7 @@ class Recorder:
             if model is not None:
                 if self.decoder is None and self.hardware.is_main:
                     self.decoder = decoder_for(self.data.info)
-                image = draw_grid(model, next(model.parameters()).device, self.decoder)
+                image = draw_grid(model, self.hardware.sampler_device, self.decoder)
         if self.tracker:
             atomic_write(self._grid(), lambda temporary: image.save(temporary, format="png"))
             self.tracker.picture(self._grid(), self.state.step)
