@@ -1,4 +1,4 @@
-"""Training through torch_xla: the curve of plain torch, compiled once, sharded, resumed, on four CPU devices."""
+"""Training through torch_xla: the curve of plain torch, compiled once, sharded, resumed, on four devices."""
 
 import json
 import os
@@ -141,6 +141,37 @@ def test_grids_show_what_plain_torch_draws(whole, plain):
     one, other = (np.asarray(Image.open(path / "samples" / name)).astype(int) for path in (whole[0], plain))
     assert one.shape == other.shape and abs(one - other).max() <= 8
     assert one.std() > 10
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {
+            "model": "DiffiT-C-32",
+            "image_size": 32,
+            "prediction": "epsilon",
+        },  # EDM's: c_noise, its own sampler
+        {"model": "DiffiT-N/8", "formulation": "flow", "prediction": "epsilon"},
+    ],
+    ids=lambda setting: setting["model"],
+)
+def test_other_families_train_and_draw_as_in_plain_torch(tmp_path, setting):
+    config = replace(TINY, total_steps=3, sample_every=3, checkpoint_every=3, **setting)
+    for name, hardware in (("xla", XLA), ("cpu", CPU)):
+        train(config, tmp_path / name, hardware)
+    assert close(curve(tmp_path / "xla"), curve(tmp_path / "cpu"))
+    one, other = (
+        np.asarray(Image.open(next((tmp_path / name / "samples").iterdir()))) for name in ("xla", "cpu")
+    )
+    assert abs(one.astype(int) - other).mean() < 1
+
+
+def test_what_a_network_draws_is_a_function_of_seed_and_step():
+    draws = []
+    for seed, step in ((0, 0), (0, 1), (1, 0), (10**12, 10**6), (0, 0)):
+        XLA.seed(seed, step)
+        draws.append(tuple(torch.rand(3, device=XLA.device).tolist()))
+    assert draws[0] == draws[-1] and len(set(draws)) == 4
 
 
 # --- other ways to compute the same ---
