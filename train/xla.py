@@ -78,14 +78,14 @@ class XlaHardware(Hardware):
         if config.remat:
             for block in blocks:
                 _keep_no_activations(block)
-        if config.parallel == "fsdp":
+        self._splits_weights = config.parallel == "fsdp"
+        if self._splits_weights:
             self._shard(model, blocks)
         torch_xla.sync()
         return model
 
     def _shard(self, model: nn.Module, blocks: list[nn.Module]) -> nn.Module:
         """What SpmdFullyShardedDataParallel does, without its wrappers, which rename the weights."""
-        self._splits_weights = True
         for parameter in model.parameters():
             xs.mark_sharding(parameter, self.mesh, self._spread(parameter).partition_spec)
         for block in blocks:
