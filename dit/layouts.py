@@ -46,6 +46,11 @@ def open_stored(path: Path, config: ModelConfig | None = None) -> Stored:
     if path.is_dir():
         if (path / "weights.safetensors").is_file():
             return _with_autoencoder(open_stored(path / "weights.safetensors", config), path)
+        if (path / "state.json").is_file():
+            raise WeightsError(
+                f"{path} is a checkpoint, to go on training from; the averaged weights of its run are "
+                f"{path.parent.parent / 'weights.safetensors'}"
+            )
         return _with_autoencoder(_open_diffusers(path), path)
     file = TensorFile(path)
     provenance: dict[str, Any] = {}

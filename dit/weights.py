@@ -54,8 +54,9 @@ def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
 
 def discard_partials(folder: Path) -> None:
     """Remove, below a folder, what killed processes left of `atomic_write`; nobody else may write there."""
-    for left in folder.rglob(f".*{PARTIAL}"):
-        left.unlink()
+    for pattern in (f".*{PARTIAL}", ".tmp??????"):  # the latter is safetensors' own, while it writes ours
+        for left in folder.rglob(pattern):
+            left.unlink()
 
 
 def save(

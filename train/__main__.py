@@ -1,6 +1,7 @@
 """`python -m train RECIPE` or `python -m train --model NAME`: start a run, or continue it."""
 
 import difflib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,8 @@ def main(arguments: list[str]) -> int:
             lambda: _train(arguments), "stopped; the same command continues from the last checkpoint"
         )
     except Preempted as signal:
-        print(f"{signal}: stopped with a checkpoint; the same command continues", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{signal}: stopped with a checkpoint; the same command continues", file=sys.stderr)
         return RESUME_ME
 
 

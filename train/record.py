@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import dit
-from dit.weights import atomic_write, write_weights
+from dit.weights import atomic_write, describe, write_weights
 from train.ceiling import matmul_ceiling, mfu
 from train.config import TrainConfig
 from train.data import Data
@@ -58,7 +58,7 @@ class Recorder:
             disable=not self.hardware.is_main,
         )
         if step:  # what was to be done after the checkpoint, and a kill prevented
-            if self.hardware.largest(int(not self.weights().exists())):
+            if self.hardware.largest(int(self.hardware.is_main and self._weights_are_old())):
                 self.save_weights()
             if self.is_due("sample") and self.hardware.largest(int(not self._grid().exists())):
                 self.sample()
@@ -128,6 +128,11 @@ class Recorder:
         """Where the weights of an average are."""
         decays = (None, *self.config.extra_ema_decays)
         return self.run_dir / (f"weights-ema-{decays[which]}.safetensors" if which else "weights.safetensors")
+
+    def _weights_are_old(self) -> bool:
+        seen = self.state.step * self.config.batch_size
+        files = [self.weights(which) for which in range(len(self.state.ema.averages))]
+        return not all(path.exists() and describe(path)[1].get("images_seen") == seen for path in files)
 
     def save_weights(self) -> None:
         """weights.safetensors of the average, with where it comes from; a file each of further averages."""

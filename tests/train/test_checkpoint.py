@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dit.weights import WeightsError, load
 from train.checkpoint import STATE, Checkpoints, checkpoints
 from train.config import TrainConfig
 from train.hardware import Hardware, select
@@ -119,6 +120,12 @@ def test_without_room_nothing_is_begun(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="a checkpoint needs 0.0. GB, but the disk of .* has 0.00 GB left"):
         saved.save(make_state(step=3))
     assert checkpoints(tmp_path) == []
+
+
+def test_who_loads_a_checkpoint_as_weights_is_told_where_those_are(tmp_path):
+    save(tmp_path, make_state(step=3))
+    with pytest.raises(WeightsError, match=f"is a checkpoint.*{tmp_path / 'weights.safetensors'}"):
+        load(checkpoints(tmp_path)[0])
 
 
 def test_state_says_what_belongs_to_it(tmp_path):

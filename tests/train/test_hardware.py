@@ -1,8 +1,11 @@
 """Devices and precision: what is chosen, what is refused, and randomness as a function of the step."""
 
+import importlib.util
+
 import pytest
 import torch
 
+from train.config import TrainConfig
 from train.hardware import Hardware, select
 
 CPU = torch.device("cpu")
@@ -13,7 +16,7 @@ def test_auto_takes_what_there_is():
     assert select("auto").device.type == next(kind for kind, there in kinds.items() if there)
 
 
-@pytest.mark.parametrize("device", ["nonsense", "", "cuda:99", "xla", "meta"])
+@pytest.mark.parametrize("device", ["nonsense", "", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_refused_and_named(device):
     with pytest.raises(ValueError, match=f"(?s)device '{device}' cannot be used here.*--device auto"):
         select(device)
@@ -22,7 +25,8 @@ def test_a_device_that_is_not_there_is_refused_and_named(device):
 @pytest.mark.parametrize(("precision", "bf16"), [("auto", False), ("fp32", False), ("bf16", True)])
 def test_precision_on_a_cpu(precision, bf16):
     hardware = select("cpu", precision)
-    assert hardware == Hardware(CPU, bf16)
+    assert (type(hardware), hardware.device, hardware.bf16) == (Hardware, CPU, bf16)
+    assert (hardware.rank, hardware.world, hardware.devices, hardware.is_main) == (0, 1, 1, True)
     with hardware.autocast():
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if bf16 else torch.float32)
@@ -39,3 +43,47 @@ def test_randomness_is_a_function_of_seed_and_step():
     assert len(set(draws.values())) == len(draws)
     for key, value in reversed(draws.items()):
         assert draw(*key) == value
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch_xla") is not None, reason="it is here")
+@pytest.mark.parametrize("asked", ["tpu", "xla", "by the environment"])
+def test_a_tpu_without_its_library_is_refused_and_not_replaced(asked, monkeypatch):
+    if asked == "by the environment":
+        monkeypatch.setenv("PJRT_DEVICE", "TPU")
+    with pytest.raises(ValueError, match="torch_xla, which cannot be used here.*requirements-tpu.txt"):
+        select("auto" if asked == "by the environment" else asked)
+
+
+def test_rows_are_shared_out_evenly():
+    hardware = Hardware(CPU, False)
+    for world in (2, 3, 4):
+        rows = []
+        for rank in range(world):
+            hardware.rank, hardware.world = rank, world
+            rows += hardware.rows(12)
+        assert rows == list(range(12))
+
+
+def step(largest: float, finite: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A weight before and after one step with gradient 3, and the norm that was told."""
+    hardware, weight = select("cpu"), torch.nn.Parameter(torch.ones(4))
+    optimizer = hardware.optimizer([weight], TrainConfig(weight_decay=0.5))
+    weight.grad = torch.full((4,), 3.0)
+    norm = hardware.clip([weight], largest)
+    assert weight.grad.norm() == pytest.approx(largest or 6.0, rel=1e-5)
+    before = weight.detach().clone()
+    assert hardware.update(optimizer, 0.1, torch.tensor(finite)) is finite
+    assert weight.grad is None
+    return before, weight.detach(), norm
+
+
+@pytest.mark.parametrize("largest", [0.0, 1.5])
+def test_gradients_are_measured_before_they_are_clipped(largest):
+    before, after, norm = step(largest, finite=True)
+    assert float(norm) == pytest.approx(6.0)
+    torch.testing.assert_close(after, before * (1 - 0.1 * 0.5) - 0.1)  # AdamW's first step: the sign
+
+
+def test_a_step_that_is_not_finite_is_not_done():
+    before, after, _ = step(0.0, finite=False)
+    assert torch.equal(before, after)

@@ -1,0 +1,167 @@
+"""Several processes train as one does: same pictures, same noise, same weights but for rounding."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from train.__main__ import main
+from train.batches import Batches
+from train.checkpoint import checkpoints, step_of
+from train.config import TrainConfig
+from train.data import open_data
+from train.preemption import RESUME_ME
+
+SETTINGS = ["smoke", "--device=cpu", "--image-size=16", "--num-pictures=64", "--batch-size=8"]
+SETTINGS += ["--precision=fp32", "--tracker=none", "--log-every=5", "--checkpoint-every=10"]
+STEPS = 30
+
+
+def torchrun(project: Path, processes: int, arguments: list[str]) -> list[str]:
+    """The command that trains with several processes; ports are chosen by the system."""
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+    ]
+    return [*launcher, "-m", "train", *SETTINGS, *arguments]
+
+
+def run(project: Path, processes: int, arguments: list[str]) -> None:
+    command = torchrun(project, processes, arguments)
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def losses(run_dir: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def difference(one: Path, other: Path) -> float:
+    a, b = (load_file(run_dir / "weights.safetensors") for run_dir in (one, other))
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """One process's run."""
+    run_dir = tmp_path_factory.mktemp("alone") / "run"
+    arguments = [f"--total-steps={STEPS}", "--sample-every=1000", "--micro-batch=8", f"--run-dir={run_dir}"]
+    assert main([*SETTINGS, *arguments]) == 0
+    return run_dir
+
+
+@pytest.mark.parametrize(
+    ("processes", "extra"),
+    [
+        (1, ["--micro-batch=2"]),  # gradients of four parts added up
+        (1, ["--micro-batch=8", "--remat"]),
+        (1, ["--micro-batch=8", "--parallel=fsdp"]),
+        (2, ["--micro-batch=4", "--parallel=ddp"]),
+        (2, ["--micro-batch=2", "--parallel=fsdp", "--remat"]),
+        (4, ["--micro-batch=1", "--parallel=ddp"]),
+        (4, ["--micro-batch=2", "--parallel=fsdp"]),
+    ],
+    ids=lambda value: value if isinstance(value, int) else " ".join(value),
+)
+def test_however_the_work_is_shared_the_run_is_the_same(processes, extra, alone, project, tmp_path):
+    """To rounding: sums over processes are taken in another order. A sharded run draws grids on its way."""
+    arguments = [f"--total-steps={STEPS}", "--sample-every=20", *extra, f"--run-dir={tmp_path}"]
+    run(project, processes, arguments)
+    assert losses(tmp_path) == pytest.approx(losses(alone), abs=1e-5)
+    assert difference(tmp_path, alone) < 1e-5
+    assert {path.name for path in (tmp_path / "samples").iterdir()} == {
+        f"step_{step:08d}.png" for step in (20, 30)
+    }
+
+
+def test_what_the_tolerance_above_would_not_let_pass(alone, project, tmp_path):
+    """Other noise, for one step of thirty, already ends further away."""
+    run(project, 1, [f"--total-steps={STEPS}", "--sample-every=1000", "--seed=1", f"--run-dir={tmp_path}"])
+    assert difference(tmp_path, alone) > 1e-3
+
+
+@pytest.mark.parametrize(("parallel", "then"), [("fsdp", "ddp"), ("ddp", "fsdp"), ("fsdp", "fsdp")])
+def test_a_run_saved_by_four_processes_goes_on_with_two(parallel, then, alone, project, tmp_path):
+    run_dir = [f"--run-dir={tmp_path}", "--sample-every=1000"]
+    run(project, 4, ["--total-steps=10", f"--parallel={parallel}", "--micro-batch=2", *run_dir])
+    assert [step_of(saved) for saved in checkpoints(tmp_path)] == [10]
+    assert len(list(checkpoints(tmp_path)[0].glob("*.safetensors"))) == 4
+    run(project, 2, [f"--total-steps={STEPS}", f"--parallel={then}", "--micro-batch=4", *run_dir])
+    assert losses(tmp_path) == pytest.approx(losses(alone), abs=1e-5)
+    assert difference(tmp_path, alone) < 1e-5
+    changes = [json.loads(line) for line in (tmp_path / "changes.jsonl").read_text().splitlines()]
+    assert changes[0]["after"] == "step_00000010" and changes[0]["set"]["total_steps"] == STEPS
+
+
+def test_a_signal_ends_all_processes_at_the_same_step(project, tmp_path):
+    arguments = [
+        "--total-steps=100000",
+        "--log-every=1",
+        "--checkpoint-every=100000",
+        "--sample-every=100000",
+    ]
+    command = torchrun(project, 2, [*arguments, "--micro-batch=4", f"--run-dir={tmp_path}"])
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, cwd=project, stderr=file)
+    try:
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "metrics.jsonl").exists():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)  # torchrun passes it on
+        process.wait(100)
+    finally:
+        process.kill()
+    (saved,) = checkpoints(tmp_path)
+    assert step_of(saved) >= 1
+    assert log.read_text().count("stopped with a checkpoint; the same command continues") == 1
+    assert RESUME_ME == 75  # what each of the two has ended with; torchrun's own is its own
+
+
+@pytest.mark.parametrize(
+    ("processes", "arguments", "message"),
+    [
+        (3, [], "batch_size is 8.*3"),
+        (2, ["--micro-batch=3"], "micro_batch is 3.*4 pictures"),
+        (2, ["--device=cuda"], "(?s)device"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(processes, arguments, message, project, tmp_path):
+    command = torchrun(project, processes, [*arguments, "--total-steps=1", f"--run-dir={tmp_path / 'run'}"])
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert errors and all(re.search(message, line) for line in errors)
+
+
+def test_each_picture_is_seen_once_an_epoch_by_any_number_of_processes(cache):
+    config = TrainConfig(model="DiT-N/8", image_size=16, num_pictures=50, batch_size=12)
+    data = open_data(config)
+    network = config.network(data.info)
+
+    def walk(world: int) -> list[torch.Tensor]:
+        shares = [range(rank * 12 // world, (rank + 1) * 12 // world) for rank in range(world)]
+        parts = [Batches(config, network, data, rows) for rows in shares]
+        return [[make(step) for make in parts] for step in range(25)]
+
+    one, four = walk(1), walk(4)
+    for whole, parts in zip(one, four, strict=True):
+        for field in ("x0", "y", "t", "noise"):
+            together = torch.cat([getattr(part, field) for part in parts])
+            assert torch.equal(together, getattr(whole[0], field))
+    order = np.concatenate([Batches(config, network, data, range(12)).indices(step) for step in range(25)])
+    for epoch in range(6):
+        assert sorted(order[epoch * 50 : (epoch + 1) * 50]) == list(range(50))
