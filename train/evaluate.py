@@ -20,7 +20,7 @@ from tqdm import tqdm
 import dit
 from dit.command import exit_status
 from dit.pictures import contact_sheet
-from dit.pipeline import Pipeline, usual_guidance
+from dit.pipeline import Pipeline, find_device, usual_guidance
 from dit.settings import SampleSettings
 from dit.weights import atomic_write, describe, locate, set_provenance
 from train import solids
@@ -28,7 +28,6 @@ from train.classifier import DEFAULT, HELD_OUT_SEED, Classifier, accuracy
 from train.classifier import load as load_classifier
 from train.data import solids_cache
 from train.frechet import Gaussian
-from train.hardware import select
 from train.record import commit
 
 REFERENCE_PICTURES = 5000  # real ones that generated pictures are compared with
@@ -116,7 +115,7 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
     wish = SampleSettings(classes=[0], seeds=[0], sampler=evaluation.sampler, eta=evaluation.eta)
     scale = usual_guidance(model) if evaluation.guidance_scale is None else evaluation.guidance_scale
     evaluation = replace(evaluation, sampler=wish.resolved(model.config).sampler, guidance_scale=scale)
-    pictures, labels = draw(Pipeline(model, select(evaluation.device).device), evaluation)
+    pictures, labels = draw(Pipeline(model, find_device(evaluation.device)), evaluation)
     told = {}
     if model.config.num_classes:  # else nothing was asked for that could be recognised
         told["accuracy"] = accuracy(judge.classify(pictures), labels, judge.config.classes)

@@ -36,13 +36,16 @@ class Preview:
     decode = preview
 
 
-def decoder_for(info: DataInfo) -> Autoencoder | Preview | None:
+def decoder_for(info: DataInfo, shown: bool = True) -> Autoencoder | Preview | None:
     """What makes pictures of what the model draws: nothing for pixels, else the autoencoder of the latents.
 
-    Where that one cannot be loaded, a preview, and it is said so: a run does not end by it.
+    Where that one cannot be loaded, a preview, and it is said so: a run does not end by it. A preview also
+    where nobody is shown the pictures, as in processes that only help to draw.
     """
     if info.channels in (1, 3):
         return None
+    if not shown:
+        return Preview()
     try:
         return load_autoencoder(info.autoencoder)
     except WeightsError as error:

@@ -168,8 +168,8 @@ class Recorder:
         self.bar.set_postfix_str("drawing samples")
         with self.hardware.averaged(self.state.ema) as model:
             if model is not None:
-                if self.decoder is None and self.hardware.is_main:
-                    self.decoder = decoder_for(self.data.info)
+                if self.decoder is None:
+                    self.decoder = decoder_for(self.data.info, shown=self.hardware.is_main)
                 image = draw_grid(model, self.hardware.sampler_device, self.decoder)
         if self.tracker:
             atomic_write(self._grid(), lambda temporary: image.save(temporary, format="png"))

@@ -78,14 +78,14 @@ class XlaHardware(Hardware):
         if config.remat:
             for block in blocks:
                 _keep_no_activations(block)
-        if config.parallel == "fsdp":
+        self._splits_weights = config.parallel == "fsdp"
+        if self._splits_weights:
             self._shard(model, blocks)
         torch_xla.sync()
         return model
 
     def _shard(self, model: nn.Module, blocks: list[nn.Module]) -> nn.Module:
         """What SpmdFullyShardedDataParallel does, without its wrappers, which rename the weights."""
-        self._splits_weights = True
         for parameter in model.parameters():
             xs.mark_sharding(parameter, self.mesh, self._spread(parameter).partition_spec)
         for block in blocks:
@@ -165,9 +165,8 @@ class XlaHardware(Hardware):
 
     def number(self, value: float) -> Tensor:
         """A number that changes from step to step: a tensor, since a constant would be compiled in."""
-        return torch.tensor([value], dtype=torch.float32).to(self.device)[
-            0
-        ]  # 0 and 1 alone would be compiled in
+        numbers = torch.tensor([value], dtype=torch.float32)  # 0 or 1 alone would be a constant all the same
+        return numbers.to(self.device)[0]
 
     @torch.no_grad()
     def update(self, optimizer: torch.optim.Optimizer, lr: float | Tensor, finite: Tensor) -> Tensor:
@@ -308,7 +307,7 @@ def select_xla(precision: str = "auto") -> XlaHardware:
     except (RuntimeError, OSError) as error:
         raise ValueError(
             f"PJRT_DEVICE is {ASKED!r}, and no such device comes up here ({_first_line(error)}); on a TPU VM "
-            "set PJRT_DEVICE=TPU, install libtpu (README, On a TPU), and stop other processes that use the TPU"
+            "set PJRT_DEVICE=TPU, install libtpu (README, On a TPU), and stop what else uses the TPU"
         ) from error
     if kind != "TPU" and not ASKED:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Training through torch_xla: the curve of plain torch, compiled once, sharded, resumed, on four CPU devices."""
+"""Training through torch_xla: the curve of plain torch, compiled once, sharded, resumed, on four devices."""
 
 import json
 import os
@@ -19,11 +19,13 @@ import torch_xla.debug.metrics as xla_metrics
 from PIL import Image
 from safetensors.torch import load_file
 
+import dit
 from train.batch import Batch
 from train.checkpoint import checkpoints
 from train.config import TrainConfig
 from train.hardware import Hardware, select
 from train.loop import train
+from train.objective import draw_levels, losses
 from train.xla import XlaHardware
 
 XLA, CPU = select("tpu", "fp32"), Hardware(torch.device("cpu"), False)
@@ -141,6 +143,40 @@ def test_grids_show_what_plain_torch_draws(whole, plain):
     one, other = (np.asarray(Image.open(path / "samples" / name)).astype(int) for path in (whole[0], plain))
     assert one.shape == other.shape and abs(one - other).max() <= 8
     assert one.std() > 10
+
+
+def test_a_flow_model_trains_and_draws_as_in_plain_torch(tmp_path):
+    config = replace(TINY, model="DiffiT-N/8", formulation="flow", prediction="epsilon")
+    config = replace(config, total_steps=3, sample_every=3, checkpoint_every=3)
+    for name, hardware in (("xla", XLA), ("cpu", CPU)):
+        train(config, tmp_path / name, hardware)
+    assert close(curve(tmp_path / "xla"), curve(tmp_path / "cpu"))
+    one, other = (
+        np.asarray(Image.open(next((tmp_path / name / "samples").iterdir()))) for name in ("xla", "cpu")
+    )
+    assert abs(one.astype(int) - other).mean() < 1
+
+
+@pytest.mark.parametrize("name", ["DiffiT-C-32", "UNet-C"])  # EDM's formulation; convolutions of diffusers
+@torch.no_grad()
+def test_u_shapes_compute_as_in_plain_torch(name):
+    model = dit.build(name, channel_mult=(1, 2), input_size=16, in_channels=3, num_classes=10).eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.normal_(std=0.1, generator=generator)
+    x0, noise = torch.randn(2, 8, 3, 16, 16, generator=generator)
+    batch = Batch(x0, torch.arange(8), draw_levels(TINY, model.config, 8, generator), noise)
+    expected = losses(TINY, model, batch)["loss"]
+    found = XLA.to_host(losses(TINY, XLA.place(model, TINY), XLA.put(batch))["loss"])
+    assert torch.allclose(found, expected, rtol=1e-4) and expected.std() > 1e-3
+
+
+def test_what_a_network_draws_is_a_function_of_seed_and_step():
+    draws = []
+    for seed, step in ((0, 0), (0, 1), (1, 0), (10**12, 10**6), (0, 0)):
+        XLA.seed(seed, step)
+        draws.append(tuple(torch.rand(3, device=XLA.device).tolist()))
+    assert draws[0] == draws[-1] and len(set(draws)) == 4
 
 
 # --- other ways to compute the same ---
