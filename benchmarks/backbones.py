@@ -24,9 +24,10 @@ import dit
 from benchmarks.readme import command, machine, write_block
 from dit.command import exit_status
 from dit.diffusion import NUM_TIMESTEPS, training_losses
+from dit.files import atomic_write
 from dit.pictures import contact_sheet
 from dit.pipeline import from_pictures
-from dit.weights import BACKBONES, ZOO, atomic_write, locate
+from dit.weights import BACKBONES, ZOO, locate
 from train import solids
 from train.bundle import bundle
 from train.classifier import HELD_OUT_SEED
@@ -41,7 +42,7 @@ ASSETS = ZOO.parent
 TOLERANCE = 0.05  # of the compute of the first, which the others must match
 RECIPE = replace(
     RECIPES["solids"],
-    compile=True,
+    compile="yes",
     grad_clip=1.0,  # not all of them start as the identity
     total_steps=4_000,
     lr_decay_steps=1_000,

@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from dit.config import ModelConfig
 from dit.counts import count
+from dit.files import atomic_write
 from dit.memory import sampling_bytes, training_bytes
 from dit.papers import models
-from dit.weights import atomic_write
 from ui.papers import COUNTS
 
 

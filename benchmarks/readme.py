@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from dit.weights import atomic_write
+from dit.files import atomic_write
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 

@@ -15,10 +15,11 @@ from dit.backbone import Backbone
 from dit.classes import class_names
 from dit.config import FREQUENCIES, ModelConfig
 from dit.diffusers_layout import DIFFUSERS_NULL, diffusers_copies, to_diffusers
+from dit.files import atomic_write
 from dit.layers import sinusoids
 from dit.layouts import FORMAT
 from dit.tensors import TensorFile
-from dit.weights import WeightsError, atomic_write, write_tensors
+from dit.weights import WeightsError, write_tensors
 
 RIDGE = 1e-2  # on the refitted timestep weights: with less they grow large and fit no better
 

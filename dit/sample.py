@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from dit.classes import class_names, find_class
 from dit.command import exit_status
+from dit.files import atomic_write
 from dit.pictures import png, sheet_of
 from dit.pipeline import Pipeline, find_device, usual_guidance
 from dit.settings import SampleSettings
-from dit.weights import atomic_write
 
 # What the DiT authors' sample.py draws: golden retriever, otter, lesser panda, geyser, macaw, valley, ...
 # (its order; balloon and arctic fox come last)

@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import re
-import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from dit.authors_layout import LABELS, kind_of, kind_of_tensors
 from dit.backbone import Backbone
 from dit.config import ModelConfig
 from dit.diffusers_layout import DIFFUSERS_NULL
+from dit.files import atomic_write
 from dit.layers import LAYER_NORM_EPS, sincos_position_table
 from dit.layouts import FORMAT, Stored, open_stored
 from dit.models import network
@@ -31,32 +29,6 @@ ZOO = Path(__file__).resolve().parent.parent / "assets" / "zoo"
 BACKBONES = ZOO / "backbones"
 MODEL_NAME = re.compile(r"(Di(T|ffiT)-[A-Z]+[/-]\d+|UNet-[A-Z]+).*")  # nobody's repository
 SHARE = 1 / 16  # of a file that may be in memory twice while it is converted
-PARTIAL = ".partial"  # ending of a file that is being written; what a kill leaves has it
-
-
-def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write(temporary)` beside `path`, then rename over it: readers see the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp made it private
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def discard_partials(folder: Path) -> None:
-    """Remove, below a folder, what killed processes left of `atomic_write`; nobody else may write there."""
-    for pattern in (f".*{PARTIAL}", ".tmp??????"):  # the latter is safetensors' own, while it writes ours
-        for left in folder.rglob(pattern):
-            left.unlink()
 
 
 def save(

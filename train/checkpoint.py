@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dit.weights import atomic_write
+from dit.files import atomic_write
 from train.hardware import Hardware
 from train.state import Counters, TrainState
 

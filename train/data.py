@@ -11,8 +11,8 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
+from dit.files import atomic_write, discard_partials
 from dit.remote import cache_dir
-from dit.weights import atomic_write, discard_partials
 from train import solids
 from train.config import TrainConfig
 from train.decode import is_grey

@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 import dit
 from dit.command import exit_status
+from dit.files import atomic_write
 from dit.pictures import contact_sheet
 from dit.pipeline import Pipeline, find_device, usual_guidance
 from dit.settings import SampleSettings
-from dit.weights import atomic_write, describe, locate, set_provenance
+from dit.weights import describe, locate, set_provenance
 from train import solids
 from train.classifier import DEFAULT, HELD_OUT_SEED, Classifier, accuracy
 from train.classifier import load as load_classifier

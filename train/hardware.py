@@ -78,7 +78,8 @@ class Hardware:
             rematerialise(model)
         fsdp = config.parallel == "fsdp"
         if self.compiles(config):
-            for module in blocks if fsdp else [model]:
+            # Block by block, gradients can travel to the other processes while earlier blocks' are computed.
+            for module in blocks if fsdp or self.world > 1 else [model]:
                 module.compile()
         if fsdp:
             return self._shard(model, blocks)

@@ -15,7 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import dit
-from dit.weights import atomic_write, describe, write_weights
+from dit.files import atomic_write
+from dit.weights import describe, write_weights
 from train.ceiling import matmul_ceiling, mfu
 from train.config import TrainConfig
 from train.data import Data

@@ -15,7 +15,8 @@ from PIL import Image
 from dit.command import exit_status
 from dit.config import ModelConfig
 from dit.counts import count
-from dit.weights import atomic_write, describe
+from dit.files import atomic_write
+from dit.weights import describe
 from train.config import TrainConfig
 from train.curves import Curve, chart, number
 from train.history import History

@@ -10,8 +10,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dit import weights
-from dit.weights import atomic_write
+from dit import files
+from dit.files import atomic_write
 from train.checkpoint import PARTIAL, checkpoints, step_of
 from train.config import RESUMABLE, TrainConfig
 from train.hardware import Hardware
@@ -48,7 +48,7 @@ def discard_partials(run_dir: Path) -> None:
     for left in (run_dir / "checkpoints").glob(f".step_*{PARTIAL}"):
         if left.is_dir():
             shutil.rmtree(left)
-    weights.discard_partials(run_dir)
+    files.discard_partials(run_dir)
 
 
 def claim(run_dir: Path, config: TrainConfig, hardware: Hardware) -> None:

@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dit.files import atomic_write, discard_partials
 from dit.published import size_of
 from dit.tensors import WeightsError, opened
-from dit.weights import atomic_write, discard_partials
 from train.pictures import Pictures
 from train.record import commit
 

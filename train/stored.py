@@ -12,8 +12,8 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
+from dit.files import atomic_write, discard_partials
 from dit.remote import cache_dir
-from dit.weights import atomic_write, discard_partials
 from train.loader import load_ahead
 from train.picture_data import PictureData, note, to_network
 from train.pictures import DataInfo

@@ -6,7 +6,7 @@ from types import TracebackType
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from dit.weights import atomic_write
+from dit.files import atomic_write
 
 WARM_UP, RECORDED = 3, 5  # steps
 ROWS = 40  # of the table

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from dit import tensors, weights
 from dit.config import ModelConfig
-from dit.weights import WeightsError, atomic_write, describe, load, save
+from dit.files import atomic_write
+from dit.weights import WeightsError, describe, load, save
 
 PROVENANCE = {"dataset": "solids", "classes": ["cube", "cone"], "images_seen": 640_000, "ü": [1.5, None]}
 

@@ -16,10 +16,15 @@ def pictures(n: int, side: int = 16) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, size=side, mode="bicubic", align_corners=False)
 
 
+def drawn(x: torch.Tensor, probability: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures x, warped at random, and the labels."""
+    return augment(x, Warps.draw(len(x), probability))
+
+
 def test_without_warps_pictures_are_mirrored_at_most_and_the_labels_say_which():
     torch.manual_seed(0)
     x = pictures(200)
-    warped, labels = augment(x, 0.0)
+    warped, labels = drawn(x, 0.0)
     assert labels.shape == (200, 9) and not labels[:, 1:].any()
     mirrored = labels[:, 0].bool()
     assert 70 < mirrored.sum() < 130
@@ -30,7 +35,7 @@ def test_without_warps_pictures_are_mirrored_at_most_and_the_labels_say_which():
 
 def test_each_warp_comes_as_often_as_asked_for():
     torch.manual_seed(0)
-    _, labels = augment(pictures(4000, side=8), 0.3)
+    _, labels = drawn(pictures(4000, side=8), 0.3)
     present = (labels != 0).float().mean(dim=0)
     # upside down: half of those chosen; turned and moved: two numbers each; stretched: both or one of two
     for column, share in ((1, 0.15), (2, 0.3), (3, 0.3), (4, 0.3), (5, 0.3), (7, 0.3), (8, 0.3)):
@@ -42,7 +47,7 @@ def test_each_warp_comes_as_often_as_asked_for():
 def test_what_is_not_warped_stays_as_it_is():
     torch.manual_seed(1)
     x = pictures(300)
-    warped, labels = augment(x, 0.1)
+    warped, labels = drawn(x, 0.1)
     plain = ~labels[:, 1:].any(dim=1)
     assert 100 < plain.sum() < 260
     expected = torch.where(labels[:, 0].bool().view(-1, 1, 1, 1), x.flip(-1), x)
@@ -110,27 +115,28 @@ def test_a_warp_and_its_opposite_leave_the_picture():
     assert (there - x)[inner].abs().mean() > 0.1 and (back - x)[inner].abs().mean() < 0.03
 
 
-def test_the_draws_do_not_depend_on_the_picture():
-    torch.manual_seed(3)
-    first = augment(pictures(20), 0.5)[1]
-    torch.manual_seed(3)
-    assert torch.equal(augment(torch.zeros(20, 1, 8, 8), 0.5)[1], first)
-
-
-def test_a_generator_of_its_own_decides_all_of_it():
-    def drawn(seed: int) -> torch.Tensor:
-        return augment(pictures(20), 0.5, torch.Generator().manual_seed(seed))[1]
+def test_a_generator_decides_all_of_it():
+    def told(seed: int) -> torch.Tensor:
+        return Warps.draw(20, 0.5, torch.Generator().manual_seed(seed)).labels()
 
     state = torch.get_rng_state()
-    assert torch.equal(drawn(1), drawn(1)) and not torch.equal(drawn(1), drawn(2))
+    assert torch.equal(told(1), told(1)) and not torch.equal(told(1), told(2))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_some_of_the_warps_do_what_all_of_them_do_to_these_pictures():
+    x, warps = pictures(20), Warps.draw(20, 0.5)
+    warped, labels = augment(x, warps)
+    some, told = augment(x[5:9], warps.of(slice(5, 9)))
+    torch.testing.assert_close(some, warped[5:9])
+    assert torch.equal(told, labels[5:9])
 
 
 def test_half_precision_does_not_warp_otherwise():
     torch.manual_seed(4)
     x = pictures(30)
-    expected, labels = augment(x, 0.9)
+    expected, labels = drawn(x, 0.9)
     torch.manual_seed(4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        warped, same = augment(x, 0.9)
+        warped, same = drawn(x, 0.9)
     assert torch.equal(warped, expected) and torch.equal(labels, same)

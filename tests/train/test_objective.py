@@ -9,7 +9,7 @@ import dit
 from dit import edm, flow
 from dit.diffusion import min_snr_weight, training_losses
 from dit.layers import drops_no_labels
-from train.augment import augment
+from train.augment import Warps, augment
 from train.batch import Batch
 from train.checkpoint import checkpoints
 from train.config import TrainConfig
@@ -30,6 +30,8 @@ TINY = TrainConfig(
     log_every=2,
     sample_every=4,
     checkpoint_every=2,
+    tracker="none",
+    micro_batch=8,
 )
 MODELS = (
     "DiT-N/8-adaln",
@@ -43,8 +45,8 @@ MODELS = (
 
 @pytest.fixture(autouse=True)
 def small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.record.GRID_COLUMNS", 1)
-    monkeypatch.setattr("train.record.GRID_CALLS", 2)
+    monkeypatch.setattr("train.grid.COLUMNS", 1)
+    monkeypatch.setattr("train.grid.CALLS", 2)
 
 
 def perturbed(name: str, **fields: object) -> dit.Backbone:
@@ -65,10 +67,10 @@ def batch_of(config: TrainConfig, model: dit.Backbone, seed: int = 3) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     x0, labels = torch.rand(8, 3, 16, 16, generator=generator) * 2 - 1, None
     if config.augment:
-        x0, labels = augment(x0, config.augment, generator)
+        x0, labels = augment(x0, Warps.draw(8, config.augment, generator))
     return Batch(
         x0,
-        draw_labels(config, model.config, torch.arange(8), generator),
+        draw_labels(config, model.config, torch.arange(8), torch.rand(8, generator=generator)),
         draw_levels(config, model.config, 8, generator),
         torch.randn(8, 3, 16, 16, generator=generator),
         labels,
@@ -148,7 +150,9 @@ def test_the_loss_is_a_function_of_weights_and_batch(name):
 def test_labels_are_dropped_as_often_as_asked():
     network = TINY.network()
     y, generator = torch.arange(10).repeat(2000), torch.Generator().manual_seed(0)
-    dropped = draw_labels(replace(TINY, class_dropout_prob=0.3), network, y, generator)
+    dropped = draw_labels(
+        replace(TINY, class_dropout_prob=0.3), network, y, torch.rand(len(y), generator=generator)
+    )
     is_null = dropped == network.num_classes
     assert is_null.float().mean() == pytest.approx(0.3, abs=0.01)
     assert torch.equal(dropped[~is_null], y[~is_null])

@@ -1,0 +1,33 @@
+"""Files that are whole or not there."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+PARTIAL = ".partial"  # ending of a file that is being written; what a kill leaves has it
+
+
+def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write(temporary)` beside `path`, then rename over it: readers see the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp made it private
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def discard_partials(folder: Path) -> None:
+    """Remove, below a folder, what killed processes left of `atomic_write`; nobody else may write there."""
+    for pattern in (f".*{PARTIAL}", ".tmp??????"):  # the latter is safetensors' own, while it writes ours
+        for left in folder.rglob(pattern):
+            left.unlink()
