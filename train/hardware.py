@@ -281,7 +281,7 @@ def select(device: str = "auto", precision: str = "auto") -> Any:
                 )
             chosen = torch.device("cuda", local)
             torch.cuda.set_device(chosen)
-        elif chosen.type != "cpu":
+        elif chosen != torch.device("cpu"):
             raise ValueError(
                 f"device is {device!r}; torchrun shares out cuda or cpu; start one process for it"
             )

@@ -1,17 +1,21 @@
 """Several processes train as one does: same pictures, same noise, same weights but for rounding."""
 
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import multiprocessing
 
 from train.__main__ import main
 from train.batches import Batches
@@ -25,22 +29,44 @@ SETTINGS += ["--precision=fp32", "--tracker=none", "--log-every=5", "--checkpoin
 STEPS = 30
 
 
-def torchrun(project: Path, processes: int, arguments: list[str]) -> list[str]:
-    """The command that trains with several processes; ports are chosen by the system."""
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={processes}",
+def work(rank: int, world: int, store: int, arguments: list[str], log: Path) -> None:
+    """One of the processes that torchrun would start, in its environment."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store)}
+    torch.set_num_threads(1)
+    with log.open("w") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
+        sys.exit(main([*SETTINGS, *arguments]))
+
+
+def start(world: int, arguments: list[str], folder: Path) -> tuple[list[Any], list[Path]]:
+    """As many processes, which train together, and where each writes what it has to say."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["train.__main__"])  # so that a process is there at once
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logs = [folder / f"rank{rank}.log" for rank in range(world)]
+    processes = [
+        context.Process(target=work, args=(rank, world, port, arguments, logs[rank])) for rank in range(world)
     ]
-    return [*launcher, "-m", "train", *SETTINGS, *arguments]
+    for process in processes:
+        process.start()
+    return processes, logs
 
 
-def run(project: Path, processes: int, arguments: list[str]) -> None:
-    command = torchrun(project, processes, arguments)
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+def ended(processes: list[Any]) -> list[int]:
+    """The processes' exit statuses."""
+    for process in processes:
+        process.join(200)
+        process.kill()
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def run(world: int, arguments: list[str], folder: Path) -> None:
+    processes, logs = start(world, arguments, folder)
+    assert ended(processes) == [0] * world, "\n".join(log.read_text()[-2000:] for log in logs)
 
 
 def losses(run_dir: Path) -> list[float]:
@@ -75,10 +101,10 @@ def alone(tmp_path_factory) -> Path:
     ],
     ids=lambda value: value if isinstance(value, int) else " ".join(value),
 )
-def test_however_the_work_is_shared_the_run_is_the_same(processes, extra, alone, project, tmp_path):
+def test_however_the_work_is_shared_the_run_is_the_same(processes, extra, alone, tmp_path):
     """To rounding: sums over processes are taken in another order. A sharded run draws grids on its way."""
     arguments = [f"--total-steps={STEPS}", "--sample-every=20", *extra, f"--run-dir={tmp_path}"]
-    run(project, processes, arguments)
+    run(processes, arguments, tmp_path)
     assert losses(tmp_path) == pytest.approx(losses(alone), abs=1e-5)
     assert difference(tmp_path, alone) < 1e-5
     assert {path.name for path in (tmp_path / "samples").iterdir()} == {
@@ -86,49 +112,39 @@ def test_however_the_work_is_shared_the_run_is_the_same(processes, extra, alone,
     }
 
 
-def test_what_the_tolerance_above_would_not_let_pass(alone, project, tmp_path):
+def test_what_the_tolerance_above_would_not_let_pass(alone, tmp_path):
     """Other noise, for one step of thirty, already ends further away."""
-    run(project, 1, [f"--total-steps={STEPS}", "--sample-every=1000", "--seed=1", f"--run-dir={tmp_path}"])
+    arguments = [f"--total-steps={STEPS}", "--sample-every=1000", "--seed=1", f"--run-dir={tmp_path}"]
+    run(1, arguments, tmp_path)
     assert difference(tmp_path, alone) > 1e-3
 
 
 @pytest.mark.parametrize(("parallel", "then"), [("fsdp", "ddp"), ("ddp", "fsdp"), ("fsdp", "fsdp")])
-def test_a_run_saved_by_four_processes_goes_on_with_two(parallel, then, alone, project, tmp_path):
+def test_a_run_saved_by_four_processes_goes_on_with_two(parallel, then, alone, tmp_path):
     run_dir = [f"--run-dir={tmp_path}", "--sample-every=1000"]
-    run(project, 4, ["--total-steps=10", f"--parallel={parallel}", "--micro-batch=2", *run_dir])
+    run(4, ["--total-steps=10", f"--parallel={parallel}", "--micro-batch=2", *run_dir], tmp_path)
     assert [step_of(saved) for saved in checkpoints(tmp_path)] == [10]
     assert len(list(checkpoints(tmp_path)[0].glob("*.safetensors"))) == 4
-    run(project, 2, [f"--total-steps={STEPS}", f"--parallel={then}", "--micro-batch=4", *run_dir])
+    run(2, [f"--total-steps={STEPS}", f"--parallel={then}", "--micro-batch=4", *run_dir], tmp_path)
     assert losses(tmp_path) == pytest.approx(losses(alone), abs=1e-5)
     assert difference(tmp_path, alone) < 1e-5
     changes = [json.loads(line) for line in (tmp_path / "changes.jsonl").read_text().splitlines()]
     assert changes[0]["after"] == "step_00000010" and changes[0]["set"]["total_steps"] == STEPS
 
 
-def test_a_signal_ends_all_processes_at_the_same_step(project, tmp_path):
-    arguments = [
-        "--total-steps=100000",
-        "--log-every=1",
-        "--checkpoint-every=100000",
-        "--sample-every=100000",
-    ]
-    command = torchrun(project, 2, [*arguments, "--micro-batch=4", f"--run-dir={tmp_path}"])
-    log = tmp_path / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=project, stderr=file)
-    try:
-        deadline = time.monotonic() + 200
-        while not (tmp_path / "metrics.jsonl").exists():
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)  # torchrun passes it on
-        process.wait(100)
-    finally:
-        process.kill()
+def test_a_signal_to_one_process_ends_all_at_the_same_step(tmp_path):
+    arguments = ["--total-steps=100000", "--log-every=1", "--checkpoint-every=100000"]
+    arguments += ["--sample-every=100000", "--micro-batch=4", f"--run-dir={tmp_path}"]
+    processes, logs = start(2, arguments, tmp_path)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "metrics.jsonl").exists():
+        assert all(process.is_alive() for process in processes) and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(processes[1].pid, signal.SIGTERM)
+    assert ended(processes) == [RESUME_ME] * 2
     (saved,) = checkpoints(tmp_path)
-    assert step_of(saved) >= 1
-    assert log.read_text().count("stopped with a checkpoint; the same command continues") == 1
-    assert RESUME_ME == 75  # what each of the two has ended with; torchrun's own is its own
+    assert step_of(saved) >= 1 and len(list(saved.glob("*.safetensors"))) == 2
+    assert "stopped with a checkpoint; the same command continues" in logs[0].read_text()
 
 
 @pytest.mark.parametrize(
@@ -136,15 +152,31 @@ def test_a_signal_ends_all_processes_at_the_same_step(project, tmp_path):
     [
         (3, [], "batch_size is 8.*3"),
         (2, ["--micro-batch=3"], "micro_batch is 3.*4 pictures"),
-        (2, ["--device=cuda"], "(?s)device"),
+        (2, ["--device=cpu:1"], "device is 'cpu:1'"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(processes, arguments, message, project, tmp_path):
-    command = torchrun(project, processes, [*arguments, "--total-steps=1", f"--run-dir={tmp_path / 'run'}"])
+def test_what_cannot_be_shared_is_refused(processes, arguments, message, tmp_path):
+    started, logs = start(
+        processes, [*arguments, "--total-steps=1", f"--run-dir={tmp_path / 'run'}"], tmp_path
+    )
+    assert ended(started) == [1] * processes
+    assert re.search(f"error: .*{message}", logs[0].read_text())
+
+
+def test_torchrun_starts_them_as_the_readme_says(alone, project, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    settings = [
+        *SETTINGS,
+        "--total-steps=5",
+        "--sample-every=1000",
+        "--micro-batch=4",
+        f"--run-dir={tmp_path}",
+    ]
+    command = [*launcher, "-m", "train", *settings]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode != 0
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert errors and all(re.search(message, line) for line in errors)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == [str(tmp_path / "weights.safetensors")]  # the main process alone speaks
+    assert losses(tmp_path) == pytest.approx(losses(alone)[:1], abs=1e-5)
 
 
 def test_each_picture_is_seen_once_an_epoch_by_any_number_of_processes(cache):
