@@ -48,6 +48,8 @@ class XlaHardware(Hardware):
 
     def __init__(self, bf16: bool) -> None:
         if xr.process_count() > 1:
+            from torch_xla.distributed import xla_backend  # noqa: F401  knows where the hosts meet
+
             dist.init_process_group("gloo", init_method="xla://")  # flags; weights go from device to device
         super().__init__(torch_xla.device(), bf16, xr.process_index(), xr.process_count())
         self.sampler_device = torch.device("cpu")

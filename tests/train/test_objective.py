@@ -149,16 +149,15 @@ def test_the_loss_is_a_function_of_weights_and_batch(name):
 
 def test_labels_are_dropped_as_often_as_asked():
     network = TINY.network()
-    y, generator = torch.arange(10).repeat(2000), torch.Generator().manual_seed(0)
-    dropped = draw_labels(
-        replace(TINY, class_dropout_prob=0.3), network, y, torch.rand(len(y), generator=generator)
-    )
+    y = torch.arange(10).repeat(2000)
+    dice = torch.rand(len(y), generator=torch.Generator().manual_seed(0))
+    dropped = draw_labels(replace(TINY, class_dropout_prob=0.3), network, y, dice)
     is_null = dropped == network.num_classes
     assert is_null.float().mean() == pytest.approx(0.3, abs=0.01)
     assert torch.equal(dropped[~is_null], y[~is_null])
-    assert torch.equal(draw_labels(replace(TINY, class_dropout_prob=0.0), network, y, generator), y)
+    assert torch.equal(draw_labels(replace(TINY, class_dropout_prob=0.0), network, y, dice), y)
     unconditional = replace(TINY, class_conditional=False)
-    assert draw_labels(unconditional, unconditional.network(), y, generator) is None
+    assert draw_labels(unconditional, unconditional.network(), y, dice) is None
 
 
 @pytest.mark.parametrize(
