@@ -44,7 +44,7 @@ def parse(arguments: list[str]) -> Run:
         ValueError: unknown recipe, or a value out of range.
     """
     runs = {
-        name: (f"{recipe.model} on {recipe.data}", Run(config=recipe, run_dir=Path("runs") / name))
+        name: (f"{recipe.model} on {recipe.data}", Run(config=recipe, run_dir=run_folder(name)))
         for name, recipe in RECIPES.items()
     }
     if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
@@ -57,10 +57,15 @@ def parse(arguments: list[str]) -> Run:
             "DiffiT-S/2; python -m train solids --help explains every setting"
         )
     if (model := _value_of("--model", arguments)) and arguments[0].startswith("-"):
-        name = model.replace("/", "-")
-        runs[name] = (f"{model} on solids", Run(config=recipe_for(model), run_dir=Path("runs") / name))
-        arguments = [name, *arguments]
+        named = Run(config=recipe_for(model), run_dir=run_folder(model))
+        runs[named.run_dir.name] = (f"{model} on solids", named)
+        arguments = [named.run_dir.name, *arguments]
     return tyro.extras.overridable_config_cli(runs, prog="python -m train", description=USAGE, args=arguments)
+
+
+def run_folder(name: str) -> Path:
+    """Where a run lives if nothing is said: runs/, and the recipe's or model's name with dashes for slashes."""
+    return Path("runs") / name.replace("/", "-")
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:
