@@ -63,9 +63,12 @@ def write_weights(
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write a safetensors file atomically. header: "format", a string, and JSON values."""
+    """Write a safetensors file atomically. header: "format", a string, and JSON values. Raises OSError."""
     metadata = {name: value if name == "format" else json.dumps(value) for name, value in header.items()}
-    atomic_write(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    try:
+        atomic_write(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    except SafetensorError as error:  # mostly of a full disk
+        raise OSError(f"{path}: could not be written: {error}; make room, and try again") from error
 
 
 def read_header(path: Path, expected: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def parse(arguments: list[str]) -> Run:
 
 
 def run_folder(name: str) -> Path:
-    """Where a run lives if nothing is said: runs/, and the recipe's or model's name with dashes for slashes."""
+    """Where a run lives if nothing is said: under runs, by its recipe's or model's name, without slashes."""
     return Path("runs") / name.replace("/", "-")
 
 
@@ -98,14 +98,15 @@ def _train(arguments: list[str]) -> None:
             print(
                 f"{config.model} on {config.data}, {hardware.describe()}, in {run.run_dir}", file=sys.stderr
             )
-        if run.dry_run:
-            print(rehearse(config, hardware))
-        else:
-            weights = train(config, run.run_dir, hardware, run.profile)
-            if hardware.is_main:
-                print(weights)
-    finally:
+        made = (
+            rehearse(config, hardware) if run.dry_run else train(config, run.run_dir, hardware, run.profile)
+        )
+        if hardware.is_main:
+            print(made)
+    except Preempted:
         hardware.close()
+        raise
+    hardware.close()  # not after an error: it might wait for the others, who wait for us, and never tell it
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ class Batches:
         x0, y = self.data.fetch(
             self.indices(step)[own], mirrored[own].numpy(), (of_data >> np.uint64(1)).astype(np.int64)
         )
-        labels = None
+        # Never none where the network takes them: a weight without gradients would stall several processes.
+        labels = torch.zeros(len(x0), self.network.augment_dim) if self.network.augment_dim else None
         if config.augment:
             x0, labels = augment(x0, Warps.draw(n, config.augment, generator).of(own))
         noise = np.stack(

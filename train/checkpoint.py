@@ -6,6 +6,7 @@ it. The folder gets its name when it is whole, so what has a name can be read, o
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -96,18 +97,24 @@ class Checkpoints:
                 files = {path.name: _digest(path) for path in sorted(partial.glob("*.safetensors"))}
                 text = json.dumps(header | {"files": files}, indent=1) + "\n"
                 atomic_write(partial / STATE, lambda temporary: temporary.write_text(text))
+                _sync(partial)
                 partial.rename(folder)
                 _sync(folder.parent)
-                self._prune()
         except Exception as error:
             shutil.rmtree(partial, ignore_errors=True)
             self._failure = error
+        else:
+            if self.hardware.is_main:
+                self._prune()
 
     def _prune(self) -> None:
         for old in checkpoints(self.run_dir)[: -self.keep]:
             if not self.keep_every or step_of(old) % self.keep_every:
-                doomed = old.rename(old.with_name(f".{old.name}{PARTIAL}"))  # half of it is no checkpoint
-                shutil.rmtree(doomed)
+                try:
+                    doomed = old.rename(old.with_name(f".{old.name}{PARTIAL}"))  # half of it is no checkpoint
+                    shutil.rmtree(doomed)
+                except OSError as error:  # nothing is lost by it but room
+                    tqdm.write(f"an old checkpoint stays, in part: {error}", file=sys.stderr)
 
     def wait(self) -> None:
         """Return when nothing is being written any more.
@@ -135,7 +142,7 @@ class Checkpoints:
             ValueError: a checkpoint of an older or newer version, or all that there are are damaged.
         """
         self.wait()
-        hardware, damaged = self.hardware, 0
+        hardware = self.hardware
         while True:
             last = checkpoints(self.run_dir)[-1:] if hardware.is_main else []
             step = hardware.largest(step_of(last[0]) if last else -1)
@@ -145,16 +152,16 @@ class Checkpoints:
             header = _header(folder)
             reason = _damage(folder, header) if hardware.is_main else ""
             if hardware.largest(int(bool(reason))):
-                damaged += 1
                 if hardware.is_main:
-                    aside = folder.rename(folder.with_name(f"{DAMAGED}_{folder.name}"))
+                    aside = folder.rename(_free(folder.with_name(f"{DAMAGED}_{folder.name}")))
                     tqdm.write(f"{folder}: {reason}; put aside as {aside.name}", file=sys.stderr)
                 continue
+            _check_network(folder, header, state)
             hardware.read(state.tensors(), folder)
             state.restored(Counters(**{name: header[name] for name in asdict(Counters())}))
             return True
         hardware.wait_for_all()
-        if damaged:
+        if next((self.run_dir / "checkpoints").glob(f"{DAMAGED}_step_*"), None):
             raise ValueError(
                 f"{self.run_dir / 'checkpoints'}: all checkpoints are damaged, and were put aside; restore "
                 "them from a copy, or delete the run folder to start again"
@@ -181,16 +188,34 @@ def _header(folder: Path) -> dict[str, Any]:
     return header
 
 
+def _check_network(folder: Path, header: dict[str, Any], state: TrainState) -> None:
+    now, before = state.model.config.to_dict(), header["config"]
+    if differing := [name for name in now if before.get(name) != now[name]]:
+        said = ", ".join(f"{name} was {before.get(name)}, now {now[name]}" for name in differing)
+        raise ValueError(
+            f"{folder} is of another network: {said}; has the data changed? Bring it back to what it was, or "
+            "train in a new folder with --run-dir"
+        )
+
+
+def _free(path: Path) -> Path:
+    """The path, or if there is something already, with a number behind it."""
+    others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
+    return next(other for other in itertools.chain([path], others) if not other.exists())
+
+
 def _damage(folder: Path, header: dict[str, Any]) -> str:
     """What is wrong with the files of a checkpoint; nothing if it is good."""
-    if not set(asdict(Counters())) | {"files"} <= set(header):
+    if not set(asdict(Counters())) | {"files", "config"} <= set(header):
         return f"{STATE} is damaged"
     for name, expected in header["files"].items():
-        path = folder / name
-        if not path.is_file():
+        try:
+            if _digest(folder / name) != expected:
+                return f"{name} is damaged: its bytes are not those that were written"
+        except FileNotFoundError:
             return f"{name} is missing"
-        if _digest(path) != expected:
-            return f"{name} is damaged: its bytes are not those that were written"
+        except OSError as error:
+            return f"{name} cannot be read: {error}"
     return ""
 
 

@@ -6,11 +6,11 @@ to the same methods for TPUs. The loop knows neither: what differs between them 
 
 import contextlib
 import itertools
-import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,11 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint import (
+    CheckpointException,
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -30,6 +34,7 @@ from train.ema import Ema
 from train.plan import device_memory
 from train.remat import parts, rematerialise
 
+PATIENCE = timedelta(hours=12)  # while others download or decode a set for the first time
 FILE = 2**30  # bytes, about, of a checkpoint's files: each is in memory once more while it is written
 
 
@@ -42,7 +47,7 @@ class Hardware:
         self.devices = world  # that share a batch
         self.sampler_device = device  # that a sampler computes on, around the calls of the model
         # Checkpoints are written in a thread, whose messages must not meet those of the loop.
-        self._group = dist.new_group(backend="gloo") if world > 1 else None
+        self._group = dist.new_group(backend="gloo", timeout=PATIENCE) if world > 1 else None
 
     @property
     def is_main(self) -> bool:
@@ -59,8 +64,10 @@ class Hardware:
 
     def memory(self) -> int | None:
         """Bytes of the device that training may take; None where nobody tells."""
-        total = device_memory(self.device)
-        return total // self.world if total and self.device.type == "cpu" else total
+        total = device_memory(self.device) or 0
+        if self.device.type == "cpu":  # which the processes of a machine share
+            total //= int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+        return -self.largest(-total) or None  # the smallest, so that all divide a step alike
 
     # --- the model and its optimizer ---
 
@@ -158,7 +165,9 @@ class Hardware:
 
     def clip(self, parameters: list[nn.Parameter], largest: float) -> Tensor:
         """The norm of all gradients, () float32; they are scaled down to `largest`, unless that is 0."""
-        norm = nn.utils.clip_grad_norm_(parameters, largest or math.inf)
+        norm = nn.utils.get_total_norm([value.grad for value in parameters if value.grad is not None])
+        if largest:
+            nn.utils.clip_grads_with_norm_(parameters, largest, norm)
         return self.whole(norm)
 
     def number(self, value: float) -> float | Tensor:
@@ -196,8 +205,12 @@ class Hardware:
                     module.reshard()
 
     def peak_memory(self) -> int:
-        """The most bytes that tensors took on the device; 0 where nobody counts."""
-        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
+        """The most bytes that tensors took on the device since the last time; 0 where nobody counts."""
+        if self.device.type != "cuda":
+            return 0
+        peak = torch.cuda.max_memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return peak
 
     # --- between processes, and towards the host ---
 
@@ -242,12 +255,15 @@ class Hardware:
         sizes = [tensor.numel() * tensor.element_size() for tensor in copy.values()]
         part = {name: 1 + end // FILE for name, end in zip(copy, itertools.accumulate(sizes), strict=True)}
         writer = HuggingFaceStorageWriter(str(folder), part, save_distributed=True)
-        with _alone_on_purpose():
+        writer.per_thread_copy_ahead = 0  # all is on the CPU: else it waits for the device again and again
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # a thread begins with the first one
+        with _explained():
             dcp.save(copy, storage_writer=writer, process_group=self._group, no_dist=self.world == 1)
 
     def read(self, tensors: dict[str, Tensor], folder: Path) -> None:
         """Fill tensors from what `write` has written, in however many processes it was."""
-        with _alone_on_purpose():
+        with _explained():
             dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=self.world == 1)
 
     def close(self) -> None:
@@ -271,34 +287,42 @@ def select(device: str = "auto", precision: str = "auto") -> Any:
 
         return select_xla(precision)
     rank, world, local = (int(os.environ.get(name, 0)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    count = torch.cuda.device_count()
+    if world > 1 and count and device in ("auto", "cuda"):
+        torch.cuda.set_device(min(local, count - 1))  # before anything is allocated on the first one
     chosen = find_device(device)
     if world > 1:
         if chosen.type == "cuda":
-            count = torch.cuda.device_count()
             if chosen.index is not None or local >= count:
                 raise ValueError(
                     f"device is {device!r} and LOCAL_RANK {local}, on a machine of {count} GPUs; under "
                     "torchrun give --device cuda, and start at most one process a GPU"
                 )
             chosen = torch.device("cuda", local)
-            torch.cuda.set_device(chosen)
         elif chosen != torch.device("cpu"):
             raise ValueError(
                 f"device is {device!r}; torchrun shares out cuda or cpu; start one process for it"
             )
-        dist.init_process_group(_backend(chosen), rank=rank, world_size=world)
+        dist.init_process_group(_backend(chosen), rank=rank, world_size=world, timeout=PATIENCE)
     has_bf16 = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     bf16 = precision == "bf16" or (precision == "auto" and has_bf16)
     return Hardware(chosen, bf16, rank, max(1, world))
 
 
 @contextlib.contextmanager
-def _alone_on_purpose() -> Iterator[None]:
-    """torch.distributed.checkpoint warns of a single process, and in torch 2.9 of itself."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")
-        warnings.filterwarnings("ignore", "TypedStorage is deprecated")
-        yield
+def _explained() -> Iterator[None]:
+    """torch.distributed.checkpoint warns of a single process, in torch 2.9 of itself, and has its own errors.
+
+    Raises:
+        OSError: instead of those.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            warnings.filterwarnings("ignore", "TypedStorage is deprecated")
+            yield
+    except CheckpointException as error:  # which is no Exception, and whose text is tracebacks
+        raise OSError("; ".join(str(failure[0]) for failure in error.failures.values())) from error
 
 
 def _backend(device: torch.device) -> str:

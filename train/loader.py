@@ -27,7 +27,8 @@ def workers_for(data: object) -> int:
     if not isinstance(data, PictureData):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(1, cores - 1), MOST_WORKERS)
+    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's processes share a machine
+    return min(max(1, share - 1), MOST_WORKERS)
 
 
 def load_ahead(make: Callable[[int], T], start: int, stop: int, num_workers: int) -> Iterator[T]:

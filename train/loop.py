@@ -41,6 +41,7 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
     with hold(run_dir, hardware):
         claim(run_dir, config, hardware)
         data = open_data(config, run_dir / "skipped.jsonl")
+        hardware.wait_for_all()  # the first to come may have decoded it for hours
         network = config.network(data.info)
         micro_batch = micro_batch_for(
             config, data.info, hardware.devices, hardware.memory(), bf16=hardware.bf16
@@ -51,7 +52,6 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
         saved.restore(state)
         with (
             saved,
-            explained(config, hardware, micro_batch),
             Preemption() as preemption,
             Recorder(config, run_dir, hardware, state, data) as record,
             contextlib.closing(Profiler(run_dir) if tracing and hardware.is_main else Nothing()) as profiler,
@@ -63,9 +63,10 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
                 ahead = load_ahead(batches, state.step, config.total_steps, workers)
                 for batch in stack.enter_context(contextlib.closing(ahead)):
                     hardware.seed(config.seed, state.step)
-                    terms, t, norm = gradients(config, state, batch, micro_batch, hardware)
-                    finite = norm.isfinite() & hardware.add_up(terms["loss"].sum()).isfinite()
-                    done = hardware.update(state.optimizer, config.lr_at(state.step), finite)
+                    with explained(config, hardware, micro_batch):
+                        terms, t, norm = gradients(config, state, batch, micro_batch, hardware)
+                        finite = norm.isfinite() & hardware.add_up(terms["loss"].sum()).isfinite()
+                        done = hardware.update(state.optimizer, config.lr_at(state.step), finite)
                     state.ema.update(
                         [hardware.number(1 - decay) * done for decay in state.ema.decays(state.step)]
                     )
@@ -83,14 +84,15 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
                             record.rewind()
                             break  # to take other batches from there
                     with record.aside():
-                        if (stopped or record.is_due("checkpoint")) and not state.counters.in_row:
+                        if stopped or (record.is_due("checkpoint") and not state.counters.in_row):
                             saved.save(state)
                             record.save_weights()
-                        if record.is_due("sample"):
+                        if record.is_due("sample") and not stopped:  # time may be short; a resume draws it
                             record.sample()
                     if stopped:
                         saved.wait()
-                        raise Preempted(preemption.asked)
+                        hardware.wait_for_all()  # the main process may be the last to be ready
+                        raise Preempted(preemption.asked or "asked by another process")
             return record.weights()
 
 
@@ -131,9 +133,9 @@ def explained(config: TrainConfig, hardware: Hardware, micro_batch: int) -> Iter
 
 def astray(config: TrainConfig, hardware: Hardware, state: TrainState) -> str:
     """Why the run must not go on from where it is; nothing if it may."""
-    row, last = state.counters.in_row, state.step == config.total_steps
-    if row >= config.max_skipped or (row and last):
-        return f"loss or gradient not finite in {row} steps in a row"
+    last = state.step == config.total_steps
+    if state.longest_row >= config.max_skipped or (last and state.counters.in_row):
+        return f"loss or gradient not finite in {state.longest_row} steps in a row"
     if hardware.largest(int(not state.is_finite())):
         return "weights not finite"
     return ""

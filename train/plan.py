@@ -11,10 +11,10 @@ from dit.counts import Count, count
 from dit.published import size_of
 from train.config import TrainConfig
 from train.footprint import FLOAT, Footprint, footprint
+from train.grid import COLUMNS, MOST_ROWS
 from train.pictures import DataInfo
 
 SHARE = {"cuda": 0.92, "cpu": 0.75, "mps": 0.75}  # of a device's memory that a run counts on
-GRID_COLUMNS = 8  # pictures of a class in a grid of samples
 CGROUP = Path("/sys/fs/cgroup/memory.max")  # what a container may use
 
 
@@ -198,7 +198,7 @@ class Plan:
         """At the most: all that is kept, a checkpoint more while it is written, weights files, grids."""
         config, averages = self.config, 1 + len(self.config.extra_ema_decays)
         side = self.network.input_size * (8 if self.network.is_latent else 1)
-        grid = max(1, self.network.num_classes) * GRID_COLUMNS * side**2 * 3
+        grid = min(max(1, self.network.num_classes), MOST_ROWS) * COLUMNS * side**2 * 3
         grids = -(-config.total_steps // config.sample_every)
         checkpoints = (self.checkpoints_kept + 1) * self.checkpoint_bytes
         return checkpoints + averages * self.counted.weight_bytes + grids * grid

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import dit
 from dit.files import atomic_write
-from dit.weights import describe, write_weights
+from dit.weights import WeightsError, describe, write_weights
 from train.ceiling import matmul_ceiling, mfu
 from train.config import TrainConfig
 from train.data import Data
@@ -98,10 +98,12 @@ class Recorder:
 
     def write(self) -> None:
         """Fetch the numbers since the last time into a line of metrics.jsonl; count what was skipped."""
-        counters, steps = self.state.counters, len(self.done)
+        counters, steps, rows = self.state.counters, len(self.done), [0]
         for done in torch.stack([torch.as_tensor(done).cpu() for done in self.done]).tolist():
             counters.skipped += not done
             counters.in_row = 0 if done else counters.in_row + 1
+            rows.append(counters.in_row)
+        self.state.longest_row = max(rows)
         row: dict[str, Any] = {"step": self.state.step}
         row |= self.meter.take(self.hardware.add_up(self.meter.state()))
         row["lr"] = self.config.lr_at(self.state.step - 1)
@@ -133,7 +135,10 @@ class Recorder:
     def _weights_are_old(self) -> bool:
         seen = self.state.step * self.config.batch_size
         files = [self.weights(which) for which in range(len(self.state.ema.averages))]
-        return not all(path.exists() and describe(path)[1].get("images_seen") == seen for path in files)
+        try:
+            return not all(path.exists() and describe(path)[1].get("images_seen") == seen for path in files)
+        except WeightsError:  # damaged
+            return True
 
     def save_weights(self) -> None:
         """weights.safetensors of the average, with where it comes from; a file each of further averages."""

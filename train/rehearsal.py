@@ -16,7 +16,7 @@ from train.data import Data, open_data
 from train.hardware import Hardware
 from train.loop import gradients
 from train.pictures import DataInfo
-from train.plan import Plan, footprint_of
+from train.plan import Plan, footprint_of, micro_batch_for, share_of
 from train.recipes import LATENTS
 from train.state import fresh_state
 
@@ -52,6 +52,7 @@ def rehearse(config: TrainConfig, hardware: Hardware) -> str:
     data, assumed = _data(config), ""
     if isinstance(data, Imagined):
         assumed = f"{config.data} is not there yet: planned for the {len(data):,} pictures of ImageNet\n"
+    share_of(config, hardware.devices)  # raises, if it cannot be shared out
     there = hardware.memory()
     speed = None
     if there is None or footprint_of(config, data.info, hardware.devices, hardware.bf16).total(1) <= there:
@@ -73,7 +74,8 @@ def _data(config: TrainConfig) -> Data:
 def images_per_second(config: TrainConfig, data: Data, hardware: Hardware) -> float:
     """Pictures that a step takes in a second, measured with up to eight pictures a device at once."""
     network = config.network(data.info)
-    micro_batch = min(8, config.micro_batch or config.batch_size // hardware.devices)
+    fits = micro_batch_for(config, data.info, hardware.devices, hardware.memory(), bf16=hardware.bf16)
+    micro_batch = min(8, fits)
     state = fresh_state(config, network, hardware)
     batches = Batches(config, network, data, hardware.rows(micro_batch * hardware.devices))
     times = []

@@ -244,12 +244,17 @@ def _flat(value: Any, name: str = "") -> dict[str, str]:
 
 
 def _events(history: History) -> str:
-    rows = {}
+    rows: dict[str, str] = {}
     for change in history.changes:
         new = change.get("set") if isinstance(change.get("set"), dict) else {}
-        rows[f"after {change.get('after')}"] = ", ".join(f"{k} set to {v}" for k, v in new.items())
+        said = [f"{k} set to {v}" for k, v in new.items()]
+        if "went_back_from" in change:
+            said.append(f"went back to it from step {change['went_back_from']}, as numbers were not finite")
+        title = f"after {change.get('after')}"
+        rows[title] = "; ".join([*([rows[title]] if title in rows else []), ", ".join(said)])
     if skipped := [(step, value) for step, value in history.series("skipped") if value]:
-        rows["steps skipped"] = f"{sum(value for _, value in skipped):g}, the last by step {skipped[-1][0]:g}"
+        last = next(step for step, value in skipped if value == skipped[-1][1])  # they are counted on
+        rows["steps skipped"] = f"{skipped[-1][1]:g}, the last by step {last:g}"
     if history.skipped:
         named = [", ".join(map(str, entry.values())) for entry in history.skipped[:5]]
         more = f" and {len(history.skipped) - 5:,} more" if len(history.skipped) > 5 else ""

@@ -36,6 +36,7 @@ class TrainState:
     ema: Ema
     optimizer: torch.optim.Optimizer
     counters: Counters = field(default_factory=Counters)
+    longest_row: int = 0  # of skipped steps, since the last line of metrics but one
 
     @property
     def step(self) -> int:

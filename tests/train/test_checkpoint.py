@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint import FileSystemWriter
 
 from dit.weights import WeightsError, load
 from train.checkpoint import STATE, Checkpoints, checkpoints
 from train.config import TrainConfig
-from train.hardware import Hardware, select
+from train.hardware import select
 from train.state import Counters, TrainState, fresh_state
 
 CPU = select("cpu", "fp32")
@@ -93,19 +94,18 @@ def test_half_a_checkpoint_is_none(tmp_path):
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00000003"]
 
 
-class Unwritable(Hardware):
-    """A disk that is full after the first file."""
-
-    def write(self, copy: dict[str, torch.Tensor], folder: Path) -> None:
-        super().write(dict(list(copy.items())[:1]), folder)
-        raise OSError(28, "No space left on device")
-
-
-def test_a_failed_save_leaves_the_checkpoints_as_they_were_and_is_told(tmp_path):
+def test_a_failed_save_leaves_the_checkpoints_as_they_were_and_is_told(tmp_path, monkeypatch):
+    """As on a disk that is full: the library wraps what it meets there into an error of its own kind."""
     state = make_state(step=3)
     save(tmp_path, state, keep=1)
-    saved = Checkpoints(tmp_path, Unwritable(CPU.device, False), keep=1)
+    saved = Checkpoints(tmp_path, CPU, keep=1)
     state.counters.step = 4
+
+    def full(self, planner, queue):
+        (Path(self.path) / "half.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(FileSystemWriter, "_write_data", full)
     saved.save(state)
     with pytest.raises(OSError, match="(?s)could not write a checkpoint.*No space left.*room"):
         saved.wait()
@@ -120,6 +120,28 @@ def test_without_room_nothing_is_begun(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="a checkpoint needs 0.0. GB, but the disk of .* has 0.00 GB left"):
         saved.save(make_state(step=3))
     assert checkpoints(tmp_path) == []
+
+
+def test_a_network_of_another_shape_is_refused_and_the_difference_named(tmp_path):
+    """As when the data has got another class since."""
+    save(tmp_path, make_state(step=3))
+    config = TrainConfig(model="DiT-N/8", image_size=16, class_conditional=False, extra_ema_decays=(0.9,))
+    with pytest.raises(ValueError, match="another network: num_classes was 10, now 0.*--run-dir"):
+        Checkpoints(tmp_path, CPU, keep=2).restore(fresh_state(config, config.network(), CPU))
+
+
+def test_what_cannot_be_deleted_stays_and_ends_no_run(tmp_path, monkeypatch, capsys):
+    state = make_state(step=3)
+    save(tmp_path, state, keep=1)
+    state.counters.step = 4
+
+    def busy(path):
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: None if _ else busy(path))
+    save(tmp_path, state, keep=1)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_00000004"]
+    assert "an old checkpoint stays" in capsys.readouterr().err
 
 
 def test_who_loads_a_checkpoint_as_weights_is_told_where_those_are(tmp_path):
