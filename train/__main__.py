@@ -95,9 +95,8 @@ def _train(arguments: list[str]) -> None:
     config, hardware = run.config, select(run.device, run.config.precision)
     try:
         if hardware.is_main:
-            print(
-                f"{config.model} on {config.data}, {hardware.describe()}, in {run.run_dir}", file=sys.stderr
-            )
+            how = f"{hardware.describe()}{', compiled' if hardware.compiles(config) else ''}"
+            print(f"{config.model} on {config.data}, {how}, in {run.run_dir}", file=sys.stderr)
         made = (
             rehearse(config, hardware) if run.dry_run else train(config, run.run_dir, hardware, run.profile)
         )

@@ -5,7 +5,11 @@ import time
 
 import torch
 
-SIDES = {"cpu": (1024, 2048), "mps": (2048, 4096), "cuda": (4096, 8192, 16384)}  # of square matrices
+SIDES = {
+    "cpu": (256, 512, 1024, 2048),
+    "mps": (2048, 4096),
+    "cuda": (4096, 8192, 16384),
+}  # of square matrices
 SECONDS = 0.25  # of multiplying, for each side
 STRETCH = 0.02  # seconds that are timed at once: short, as the best is one without interruption
 PASSES = 3  # forward, and backward with respect to activations and to weights
@@ -25,7 +29,8 @@ def matmul_ceiling(device: torch.device, bf16: bool) -> float:
     for side in SIDES.get(device.type, SIDES["cpu"]):
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         out, flops = torch.empty_like(a), 2 * side**3
-        _seconds(a, b, out, 1)  # warms up
+        if _seconds(a, b, out, 1) > SECONDS:  # which warms up; some processors are slow in half precision
+            break
         spent = _seconds(a, b, out, 1)
         repeats = max(1, int(STRETCH / spent))
         best = max(best, flops / spent)

@@ -7,6 +7,7 @@ to the same methods for TPUs. The loop knows neither: what differs between them 
 import contextlib
 import itertools
 import os
+import shutil
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
@@ -35,6 +36,7 @@ from train.plan import device_memory
 from train.remat import parts, rematerialise
 
 PATIENCE = timedelta(hours=12)  # while others download or decode a set for the first time
+COMPILED_STEPS = 1000  # on a CPU compiling takes as long as some hundred steps
 FILE = 2**30  # bytes, about, of a checkpoint's files: each is in memory once more while it is written
 
 
@@ -109,8 +111,11 @@ class Hardware:
         return fully_shard(model, mesh=mesh)
 
     def compiles(self, config: TrainConfig) -> bool:
-        """Whether the model is compiled."""
-        return config.compile == "yes" or (config.compile == "auto" and self.device.type == "cuda")
+        """Whether the model is compiled: unasked on a GPU, and on a CPU where it pays and can be done."""
+        if config.compile != "auto":
+            return config.compile == "yes"
+        pays = config.total_steps >= COMPILED_STEPS and shutil.which(os.environ.get("CXX", "g++"))
+        return self.device.type == "cuda" or (self.device.type == "cpu" and bool(pays))
 
     def optimizer(self, parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
         """AdamW in one kernel, with its moments already there: so a checkpoint has a place to be read to."""

@@ -60,6 +60,14 @@ TINY = TrainConfig(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_grids():
+    """Drawn with few network calls: drawing would take most of these tests' time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.grid.CALLS", 4)
+        yield
+
+
 class Interrupted(Hardware):
     """Stops the run, as a second Ctrl-C does, before optimizer step `stop` (counted from 0)."""
 
@@ -139,7 +147,7 @@ def test_the_grid_shows_eight_pictures_of_each_class(finished):
     tiles = whole.reshape(10, 33, 8, 33, 3).swapaxes(1, 2)[:, :, :32:2, :32:2].astype(int)
     assert len({tile.tobytes() for row in tiles for tile in row}) == 80
     pipeline = Pipeline(weights.load(finished / "weights.safetensors"))
-    wish = SampleSettings(classes=[9, 0], seeds=[2, 7], steps=25, guidance_scale=2.0)
+    wish = SampleSettings(classes=[9, 0], seeds=[2, 7], steps=4, guidance_scale=2.0)
     drawn = pipeline.generate(wish).x0.astype(int)
     assert abs(drawn[0] - tiles[9, 2]).max() <= 1 and abs(drawn[1] - tiles[0, 7]).max() <= 1
 
