@@ -29,7 +29,6 @@ from dit.presets import preset
 from dit.settings import SampleSettings
 from dit.weights import WeightsError, describe, load, save
 from tests.weights_files import write_hollow
-from train.checkpoint import Ema, TrainState
 
 DATA = Path(__file__).parent.parent / "data"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -579,14 +578,16 @@ def test_sizes_of_no_model_are_named(name, shape, filled, tmp_path):
 # --- our own checkpoints ---
 
 
-def test_our_checkpoints_load(random_model, tmp_path):
-    model, average = random_model(), random_model(seed=1)
+def test_checkpoints_of_our_first_version_load(random_model, tmp_path):
+    """Which were one file; today's are folders, beside weights.safetensors."""
+    model, average = random_model(seed=1), random_model(seed=2)
     optimizer = torch.optim.AdamW(model.parameters())
-    path = TrainState(model, Ema(average, 0.999), optimizer, step=3).save(tmp_path, keep=1)
-    loaded = load(path)
-    assert loaded.config == model.config
-    for name, tensor in average.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], tensor), name
+    content = {"step": 3, "config": average.config.to_dict(), "model": model.state_dict()}
+    content |= {"ema": average.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(content, tmp_path / "step_00000003.pt")
+    loaded = load(tmp_path / "step_00000003.pt")
+    assert loaded.config == average.config
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), average.parameters(), strict=True))
 
 
 def test_a_checkpoint_with_its_config_needs_no_preset(random_model, tmp_path):
