@@ -80,6 +80,12 @@ def open_data(config: TrainConfig, report: Path | None = None) -> Data:
     if _is_latents(Path(config.data).expanduser()):
         from train.latents import LatentData
 
+        for name, neutral in (("channels", "auto"), ("split", "train"), ("streaming", False)):
+            if (value := getattr(config, name)) != neutral:
+                raise ValueError(
+                    f"{name} is {value!r}, but {config.data} holds latents, for which that was decided when "
+                    "they were encoded; leave it out"
+                )
         return LatentData(Path(config.data).expanduser(), config)
     pictures = open_pictures(config.data, config.split, config.streaming)
     if config.class_conditional:

@@ -1,7 +1,9 @@
 """Datasets in the Hub's layout: OWNER/NAME, or a folder with parquet files of the same form."""
 
 import hashlib
+import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -21,12 +23,23 @@ from train.pictures import Pictures, UnreadablePicture
 KEYS = ("subset", "image", "label", "revision")  # what may stand behind a name: NAME:image=img,label=none
 IMAGE_NAMES = ("image", "img", "picture", "jpg", "png")  # which of several columns is taken
 LABEL_NAMES = ("label", "labels", "class", "cls", "fine_label")
+LOOKED_AT = 100  # names of a folder
 NONE = "none"  # as label: there are none
 
 
-def has_parquet(folder: Path) -> bool:
-    """Whether a folder is a dataset in the Hub's layout."""
-    return next(folder.rglob("*.parquet"), None) is not None
+def has_parquet(folder: Path, depth: int = 2) -> bool:
+    """Whether a folder is a dataset in the Hub's layout: parquet files in it, or some folders further down.
+
+    Of each folder only the first names are looked at: a million pictures are not, to find out that they are.
+    """
+    inner = []
+    with os.scandir(folder) as entries:
+        for entry in itertools.islice(entries, LOOKED_AT):
+            if entry.name.endswith(".parquet"):
+                return True
+            if entry.is_dir():
+                inner.append(Path(entry.path))
+    return depth > 0 and any(has_parquet(path, depth - 1) for path in inner)
 
 
 def open_hub_data(name: str, split: str, streaming: bool) -> Pictures:

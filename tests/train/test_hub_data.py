@@ -1,5 +1,6 @@
 """Datasets in the Hub's layout: local folders of parquet, and a Hub on the loopback."""
 
+import os
 import pickle
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.hub import serve
 from tests.train.picture_files import parquet_folder, picture, picture_folder
 from train import streamed
 from train.data import open_pictures
+from train.hub_data import has_parquet
 from train.pictures import UnreadablePicture
 
 COMMIT = "0123456789" * 4
@@ -264,3 +266,34 @@ def test_a_dataset_of_other_files_is_not_streamed(tmp_path, hub):
     hub.add("datasets/o/set", picture_folder(tmp_path / "set"), COMMIT)
     with pytest.raises(ValueError, match="are not parquet.* leave --streaming out"):
         open_pictures("o/set", streaming=True)
+
+
+def test_parquet_is_found_where_the_hub_puts_it_and_not_sought_among_many_pictures(tmp_path, monkeypatch):
+    for place in ("root", "deeper/data", "deepest/subset/split"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "train-00000-of-00001.parquet").touch()
+        assert has_parquet(tmp_path / place.split("/")[0])
+    many = tmp_path / "many" / "class"
+    many.mkdir(parents=True)
+    for i in range(500):
+        (many / f"{i}.jpg").touch()
+    looked_at, scandir = [], os.scandir
+
+    class Noting:
+        def __init__(self, folder):
+            self.entries = scandir(folder)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.entries.close()
+
+        def __iter__(self):
+            for entry in self.entries:
+                looked_at.append(entry.name)
+                yield entry
+
+    monkeypatch.setattr(os, "scandir", Noting)
+    assert not has_parquet(many.parent)
+    assert len(looked_at) < 200

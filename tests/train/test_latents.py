@@ -258,3 +258,9 @@ def test_a_model_of_latents_fits_them(whole):
     network = config.network(opened(whole).info)
     assert (network.in_channels, network.input_size, network.num_classes) == (4, 4, 3)
     assert replace(config, class_conditional=False).network(opened(whole).info).num_classes == 0
+
+
+@pytest.mark.parametrize("setting", [{"channels": "rgb"}, {"split": "test"}, {"streaming": True}], ids=str)
+def test_what_was_decided_when_they_were_encoded_is_refused(setting, whole):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} is .*latents.*leave it out"):
+        open_data(replace(config_for(whole), **setting))
