@@ -10,7 +10,7 @@ SIDES = {
     "mps": (2048, 4096),
     "cuda": (4096, 8192, 16384),
 }  # of square matrices
-SECONDS = 0.25  # of multiplying, for each side
+SECONDS = 0.1  # of multiplying, for each side
 STRETCH = 0.02  # seconds that are timed at once: short, as the best is one without interruption
 PASSES = 3  # forward, and backward with respect to activations and to weights
 
