@@ -5,10 +5,8 @@ to the same methods for TPUs. The loop knows neither: what differs between them 
 """
 
 import contextlib
-import itertools
 import os
 import shutil
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from datetime import timedelta
@@ -17,13 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint import (
-    CheckpointException,
-    HuggingFaceStorageReader,
-    HuggingFaceStorageWriter,
-)
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -34,10 +26,10 @@ from train.config import TrainConfig
 from train.ema import Ema
 from train.plan import device_memory
 from train.remat import parts, rematerialise
+from train.together import read_together, write_together
 
 PATIENCE = timedelta(hours=12)  # while others download or decode a set for the first time
 COMPILED_STEPS = 1000  # on a CPU compiling takes as long as some hundred steps
-FILE = 2**30  # bytes, about, of a checkpoint's files: each is in memory once more while it is written
 
 
 class Hardware:
@@ -256,20 +248,14 @@ class Hardware:
             stager.close()
 
     def write(self, copy: dict[str, Tensor], folder: Path) -> None:
-        """Write what `copy` gave into safetensors, together with the other processes. May run in a thread."""
-        sizes = [tensor.numel() * tensor.element_size() for tensor in copy.values()]
-        part = {name: 1 + end // FILE for name, end in zip(copy, itertools.accumulate(sizes), strict=True)}
-        writer = HuggingFaceStorageWriter(str(folder), part, save_distributed=True)
-        writer.per_thread_copy_ahead = 0  # all is on the CPU: else it waits for the device again and again
+        """Write what `copy` gave, together with the other processes. May run in a thread. Raises OSError."""
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # a thread begins with the first one
-        with _explained():
-            dcp.save(copy, storage_writer=writer, process_group=self._group, no_dist=self.world == 1)
+        write_together(copy, folder, self._group, alone=self.world == 1)
 
     def read(self, tensors: dict[str, Tensor], folder: Path) -> None:
-        """Fill tensors from what `write` has written, in however many processes it was."""
-        with _explained():
-            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=self.world == 1)
+        """Fill tensors from what `write` has written, in however many processes it was. Raises OSError."""
+        read_together(tensors, folder, alone=self.world == 1)
 
     def close(self) -> None:
         """Leave the other processes."""
@@ -312,22 +298,6 @@ def select(device: str = "auto", precision: str = "auto") -> Any:
     has_bf16 = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     bf16 = precision == "bf16" or (precision == "auto" and has_bf16)
     return Hardware(chosen, bf16, rank, max(1, world))
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """torch.distributed.checkpoint warns of a single process, in torch 2.9 of itself, and has its own errors.
-
-    Raises:
-        OSError: instead of those.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            warnings.filterwarnings("ignore", "TypedStorage is deprecated")
-            yield
-    except CheckpointException as error:  # which is no Exception, and whose text is tracebacks
-        raise OSError("; ".join(str(failure[0]) for failure in error.failures.values())) from error
 
 
 def _backend(device: torch.device) -> str:

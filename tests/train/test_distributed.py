@@ -25,7 +25,7 @@ from train.data import open_data
 from train.preemption import RESUME_ME
 
 SETTINGS = ["smoke", "--device=cpu", "--image-size=16", "--num-pictures=64", "--batch-size=8"]
-SETTINGS += ["--precision=fp32", "--tracker=none", "--log-every=5", "--checkpoint-every=10"]
+SETTINGS += ["--compile=no", "--precision=fp32", "--tracker=none", "--log-every=5", "--checkpoint-every=10"]
 STEPS = 30
 
 

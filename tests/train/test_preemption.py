@@ -23,7 +23,13 @@ SETTINGS = [
     "--batch-size=8",
     "--micro-batch=8",
 ]
-SETTINGS += ["--precision=fp32", "--tracker=none", "--sample-every=100000", "--checkpoint-every=100000"]
+SETTINGS += [
+    "--compile=no",
+    "--precision=fp32",
+    "--tracker=none",
+    "--sample-every=100000",
+    "--checkpoint-every=100000",
+]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
