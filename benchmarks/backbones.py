@@ -24,7 +24,7 @@ import dit
 from benchmarks.readme import command, machine, write_block
 from dit.command import exit_status
 from dit.diffusion import NUM_TIMESTEPS, training_losses
-from dit.files import atomic_write
+from dit.files import atomic_write, sha256
 from dit.pictures import contact_sheet
 from dit.pipeline import from_pictures
 from dit.weights import BACKBONES, ZOO, locate
@@ -33,7 +33,7 @@ from train.bundle import bundle
 from train.classifier import HELD_OUT_SEED
 from train.config import TrainConfig
 from train.data import solids_cache
-from train.evaluate import REFERENCE_PICTURES, Evaluation, evaluate, record, sha256
+from train.evaluate import REFERENCE_PICTURES, Evaluation, evaluate, record
 from train.hardware import select
 from train.loop import train
 from train.recipes import RECIPES

@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -31,3 +32,12 @@ def discard_partials(folder: Path) -> None:
     for pattern in (f".*{PARTIAL}", ".tmp??????"):  # the latter is safetensors' own, while it writes ours
         for left in folder.rglob(pattern):
             left.unlink()
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

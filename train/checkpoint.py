@@ -5,7 +5,6 @@ them (torch.distributed.checkpoint), and a state.json that says how far the run 
 it. The folder gets its name when it is whole, so what has a name can be read, or was damaged later.
 """
 
-import hashlib
 import itertools
 import json
 import os
@@ -18,7 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dit.files import atomic_write
+from dit.files import atomic_write, sha256
 from train.hardware import Hardware
 from train.state import Counters, TrainState
 
@@ -94,7 +93,7 @@ class Checkpoints:
         try:
             self.hardware.write(copy, partial)
             if self.hardware.is_main:
-                files = {path.name: _digest(path) for path in sorted(partial.glob("*.safetensors"))}
+                files = {path.name: sha256(path) for path in sorted(partial.glob("*.safetensors"))}
                 text = json.dumps(header | {"files": files}, indent=1) + "\n"
                 atomic_write(partial / STATE, lambda temporary: temporary.write_text(text))
                 _sync(partial)
@@ -210,21 +209,13 @@ def _damage(folder: Path, header: dict[str, Any]) -> str:
         return f"{STATE} is damaged"
     for name, expected in header["files"].items():
         try:
-            if _digest(folder / name) != expected:
+            if sha256(folder / name) != expected:
                 return f"{name} is damaged: its bytes are not those that were written"
         except FileNotFoundError:
             return f"{name} is missing"
         except OSError as error:
             return f"{name} cannot be read: {error}"
     return ""
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _sync(folder: Path) -> None:

@@ -5,7 +5,6 @@ judge is the classifier of `train.classifier`: how many it recognises as the cla
 accuracy on held-out real pictures; and the Frechet distance to those, in what its last layer sees.
 """
 
-import hashlib
 import json
 import sys
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 import dit
 from dit.command import exit_status
-from dit.files import atomic_write
+from dit.files import atomic_write, sha256
 from dit.pictures import contact_sheet
 from dit.pipeline import Pipeline, find_device, usual_guidance
 from dit.settings import SampleSettings
@@ -214,15 +213,6 @@ def record(weights_path: Path | str, results: dict[str, Any]) -> None:
     path = locate(weights_path)
     kept = {name: value for name, value in results.items() if name != "sha256"}
     set_provenance(path, describe(path)[1] | {"results": kept})
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def main(arguments: list[str]) -> int:

@@ -11,11 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import dit
+from dit.files import sha256
 from dit.weights import WeightsError, describe, save
 from train import evaluate, solids
 from train.classifier import DEFAULT, Classifier, ClassifierConfig, load
 from train.classifier import save as save_classifier
-from train.evaluate import Evaluation, check, draw, grid, main, record, sha256, table
+from train.evaluate import Evaluation, check, draw, grid, main, record, table
 
 QUICK = ["--pictures-per-class", "3", "--steps", "2", "--batch-size", "7", "--device", "cpu"]
 
