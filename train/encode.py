@@ -40,6 +40,7 @@ from train.shards import (
     shard_path,
     write_shard,
 )
+from train.solids import cores
 
 WARM_UP, MEASURED = 1, 3  # batches: the first is slow, then so many are timed before a time is promised
 STOPPED = "stopped; the same command continues"
@@ -120,8 +121,7 @@ class Share:
         """How many processes shall decode: as wanted, or for -1 this process' part of the cores."""
         if wanted >= 0:
             return wanted
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return 0 if device.type == "cpu" else max(1, cores // self.local_world - 1)
+        return 0 if device.type == "cpu" else max(1, cores() // self.local_world - 1)
 
     def device(self, name: str) -> torch.device:
         """The device of a name; for "auto" under torchrun this process' own GPU. Raises ValueError."""

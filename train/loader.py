@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from train.picture_data import PictureData
+from train.solids import cores
 
 T = TypeVar("T")
 
@@ -26,8 +27,7 @@ def workers_for(data: object) -> int:
     """How many processes should make batches of some data: none of what only has to be copied from a file."""
     if not isinstance(data, PictureData):
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's processes share a machine
+    share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's processes share a machine
     return min(max(1, share - 1), MOST_WORKERS)
 
 

@@ -77,7 +77,7 @@ def render(
         kind, members = tile
         pictures[members] = _draw(kind, _Draws(seed, index[members]), side)
 
-    workers = min(threads or _cores(), len(tiles))
+    workers = min(threads or cores(), len(tiles))
     if workers > 1:
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(draw, tiles))
@@ -105,7 +105,8 @@ def _check(name: str, value: object, low: int, high: int) -> None:
         )
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
