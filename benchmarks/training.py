@@ -1,7 +1,7 @@
 """Our training step against a plain port of the field's usual loop: same model, same batches, in turn.
 
 The peer is what facebookresearch/DiT's train.py does: eager, AdamW as it comes, the average by a loop over
-the parameters. Batches are made before the clock starts, for both.
+the parameters. Each side is a process of its own, as it would be; batches are made before the clock starts.
 
 python -m benchmarks.training [--rounds 7] [--steps 3] [--models DiT-N/4 DiT-T/4] [--device auto] [--readme]
 """
@@ -9,7 +9,8 @@ python -m benchmarks.training [--rounds 7] [--steps 3] [--models DiT-N/4 DiT-T/4
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 
 import torch
 import tyro
@@ -17,16 +18,19 @@ from torch import Tensor
 
 from benchmarks.readme import command, machine, write_block
 from dit.diffusion import training_losses
+from dit.flops import macs
 from train.batch import Batch
 from train.batches import Batches
+from train.ceiling import matmul_ceiling, mfu
 from train.config import TrainConfig
 from train.data import open_data
 from train.hardware import Hardware, select
 from train.loop import gradients
-from train.recipes import RECIPES
 from train.state import fresh_state
 
 EMA_DECAY = 0.9999
+SIDES = {"usual loop": "no", "ours, eager": "no", "ours, compiled": "yes"}  # and whether they are compiled
+USUAL, OURS = "usual loop", "ours, compiled"
 
 
 class Ours:
@@ -72,48 +76,62 @@ class Peer:
         return loss.detach()
 
 
-def compare(
-    name: str, recipe: str, batch_size: int, hardware: Hardware, rounds: int, steps: int
-) -> tuple[str, float]:
-    """Both sides in turn on one model; returns a row of the table, and the ratio of the medians.
+def serve(side: str, config: TrainConfig, device: str, line: Connection) -> None:
+    """Be one side: told how many steps to take, answer with the losses and with the seconds of a step."""
+    hardware, data = select(device), open_data(config)
+    make = Batches(config, config.network(data.info), data, range(config.batch_size))
+    batches = [make(step) for step in range(4)]
+    if side == USUAL:
+        step = Peer(config, batches, hardware.device, hardware.bf16).step
+    else:
+        step = Ours(config, batches, hardware).step
+    number = 0
+    while steps := line.recv():
+        began = time.perf_counter()
+        losses = [step(number + i) for i in range(steps)]
+        losses = [float(loss) for loss in losses]  # waits for the device
+        line.send((losses, (time.perf_counter() - began) / steps))
+        number += steps
+
+
+def compare(name: str, batch_size: int, hardware: Hardware, rounds: int, steps: int) -> str:
+    """All sides in turn on one model; returns a row of the table.
 
     Raises:
-        ArithmeticError: the two do not learn the same.
+        ArithmeticError: they do not learn the same.
     """
-    config = TrainConfig(model=name, prediction="v", lr=1e-3, batch_size=batch_size, num_pictures=1000)
-    data = open_data(config)
-    make = Batches(config, config.network(data.info), data, range(batch_size))
-    batches = [make(step) for step in range(4)]
-    peer = Peer(config, batches, hardware.device, hardware.bf16)
-    sides: dict[str, Callable[[int], Tensor]] = {}
-    kinds = {"usual loop": None, "ours, eager": "no", "ours, compiled": "yes"}
-    for kind, compiled in kinds.items():
-        if compiled is None:
-            sides[kind] = peer.step
-        else:
-            choice = TrainConfig(**(vars(config) | {"compile": compiled}))
-            sides[kind] = Ours(choice, batches, hardware).step
-    first = {kind: [float(step(number)) for number in range(2)] for kind, step in sides.items()}  # warms up
-    for kind, losses in first.items():
-        if max(abs(a - b) for a, b in zip(losses, first["usual loop"], strict=True)) > 1e-3:
-            raise ArithmeticError(f"{name}: {kind} has losses {losses}, the usual loop {first['usual loop']}")
-    times: dict[str, list[float]] = {kind: [] for kind in sides}
-    number = 2
+    context, lines, processes = get_context("spawn"), {}, []
+    for side, compiled in SIDES.items():
+        config = TrainConfig(
+            model=name, prediction="v", lr=1e-3, batch_size=batch_size, num_pictures=1000, compile=compiled
+        )
+        lines[side], theirs = context.Pipe()
+        arguments = (side, config, str(hardware.device), theirs)
+        processes.append(context.Process(target=serve, args=arguments, daemon=True))
+        processes[-1].start()
+
+    def ask(side: str, steps: int) -> tuple[list[float], float]:
+        lines[side].send(steps)
+        return lines[side].recv()
+
+    first = {side: ask(side, 2)[0] for side in SIDES}  # warms up
+    for side, losses in first.items():
+        if max(abs(a - b) for a, b in zip(losses, first[USUAL], strict=True)) > 1e-3:
+            raise ArithmeticError(f"{name}: {side} has losses {losses}, the usual loop {first[USUAL]}")
+    times: dict[str, list[float]] = {side: [] for side in SIDES}
     for _ in range(rounds):
-        for kind, step in sides.items():
-            began = time.perf_counter()
-            for i in range(steps):
-                loss = step(number + i)
-            float(loss)  # waits for the device
-            times[kind].append((time.perf_counter() - began) / steps)
-        number += steps
-    medians = {kind: statistics.median(taken) for kind, taken in times.items()}
-    cells = [f"{batch_size / median:.1f}" for median in medians.values()]
-    usual, auto = "usual loop", "ours, compiled" if hardware.compiles(RECIPES[recipe]) else "ours, eager"
-    pairs = [a / b for a, b in zip(times[usual], times[auto], strict=True)]
-    ratio = medians[usual] / medians[auto]
-    spread = f"**{ratio:.2f}** ({min(pairs):.2f} to {max(pairs):.2f})"
-    return f"| {name} | {batch_size} | {' | '.join(cells)} | {spread} |", ratio
+        for side in SIDES:
+            times[side].append(ask(side, steps)[1])
+    for side, process in zip(SIDES, processes, strict=True):
+        lines[side].send(0)
+        process.join()
+    speeds = {side: batch_size / statistics.median(taken) for side, taken in times.items()}
+    network = config.network(open_data(config).info)
+    used = mfu(macs(network), speeds[OURS], matmul_ceiling(hardware.device, hardware.bf16))
+    pairs = [a / b for a, b in zip(times[USUAL], times[OURS], strict=True)]
+    spread = f"**{speeds[OURS] / speeds[USUAL]:.2f}** ({min(pairs):.2f} to {max(pairs):.2f})"
+    cells = " | ".join(f"{speed:.1f}" for speed in speeds.values())
+    return f"| {name} | {batch_size} | {cells} | {spread} | {used:.0%} |"
 
 
 def main(
@@ -136,12 +154,12 @@ def main(
     """
     hardware = select(device)
     lines = [
-        "| model | batch | usual loop, images/s | ours, eager | ours, compiled | ratio of our default |",
-        "|---|---|---|---|---|---|",
+        "| model | batch | usual loop, images/s | ours, eager | ours, compiled | ratio, compiled | MFU |",
+        "|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
     for name in models:
-        lines.append(compare(name, "solids", batch_size, hardware, rounds, steps)[0])
+        lines.append(compare(name, batch_size, hardware, rounds, steps))
         print(lines[-1], flush=True)
     typed = command("benchmarks.training", rounds=rounds, steps=steps, batch_size=batch_size, device=device)
     taken = f"Medians of {rounds} rounds in turn, {steps} steps each"

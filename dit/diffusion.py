@@ -75,37 +75,56 @@ def timesteps(n: int, spacing: str = "even") -> Tensor:
     return torch.tensor(taken)
 
 
-def _at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
-    """Entries of a float64 table for timesteps t (N,), shaped and typed to multiply `like` (N, C, H, W)."""
-    return table.to(torch.float32).to(like.device)[t].view(-1, *[1] * (like.ndim - 1))
+def _tables() -> dict[str, Tensor]:
+    schedule = linear_schedule()
+    alpha_bar = schedule.alpha_bar
+    of_x0, of_x_t = schedule.posterior_mean_coefficients
+    tables = {
+        "signal": alpha_bar.sqrt(),
+        "noise": (1 - alpha_bar).sqrt(),
+        "inverse_signal": (1 / alpha_bar).sqrt(),
+        "noise_to_signal": (1 / alpha_bar - 1).sqrt(),
+        "snr": alpha_bar / (1 - alpha_bar),
+        "log_beta": schedule.betas.log(),
+        "posterior_log_variance": schedule.posterior_log_variance,
+        "mean_of_x0": of_x0,
+        "mean_of_x_t": of_x_t,
+    }
+    with torch.inference_mode(False):  # whatever asks first for this module, training may use them
+        return {name: table.float() for name, table in tables.items()}
+
+
+# By name, (1000,) float32 on the CPU. Made once: a compiler would make them anew in each step.
+_TABLES = _tables()
+
+
+def _at(name: str, t: Tensor, like: Tensor) -> Tensor:
+    """Entries of a table for timesteps t (N,), shaped to multiply `like` (N, C, H, W)."""
+    return _TABLES[name].to(like.device)[t].view(-1, *[1] * (like.ndim - 1))
 
 
 def q_sample(x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """x_t: x0 (N, C, H, W) with noise added up to timestep t (N,). Ho et al. 2020, Eq. 4."""
-    alpha_bar = linear_schedule().alpha_bar
-    return _at(alpha_bar.sqrt(), t, x0) * x0 + _at((1 - alpha_bar).sqrt(), t, x0) * noise
+    return _at("signal", t, x0) * x0 + _at("noise", t, x0) * noise
 
 
 def velocity(x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0, Salimans & Ho 2022 (2202.00512), section 4."""
-    alpha_bar = linear_schedule().alpha_bar
-    return _at(alpha_bar.sqrt(), t, x0) * noise - _at((1 - alpha_bar).sqrt(), t, x0) * x0
+    return _at("signal", t, x0) * noise - _at("noise", t, x0) * x0
 
 
 def to_epsilon(output: Tensor, x_t: Tensor, t: Tensor, prediction: str) -> Tensor:
     """The noise that a model means by `output` (N, C, H, W), whatever it was trained to predict."""
     if prediction == "epsilon":
         return output
-    alpha_bar = linear_schedule().alpha_bar
-    return _at(alpha_bar.sqrt(), t, x_t) * output + _at((1 - alpha_bar).sqrt(), t, x_t) * x_t
+    return _at("signal", t, x_t) * output + _at("noise", t, x_t) * x_t
 
 
 def to_x0(output: Tensor, x_t: Tensor, t: Tensor, prediction: str) -> Tensor:
     """The clean picture that a model means by `output` (N, C, H, W)."""
-    alpha_bar = linear_schedule().alpha_bar
     if prediction == "v":
-        return _at(alpha_bar.sqrt(), t, x_t) * x_t - _at((1 - alpha_bar).sqrt(), t, x_t) * output
-    return _at((1 / alpha_bar).sqrt(), t, x_t) * x_t - _at((1 / alpha_bar - 1).sqrt(), t, x_t) * output
+        return _at("signal", t, x_t) * x_t - _at("noise", t, x_t) * output
+    return _at("inverse_signal", t, x_t) * x_t - _at("noise_to_signal", t, x_t) * output
 
 
 def learned_log_variance(logits: Tensor, log_min: Tensor, log_max: Tensor) -> Tensor:
@@ -146,10 +165,9 @@ def variational_bound(x0: Tensor, x_t: Tensor, t: Tensor, x0_hat: Tensor, logits
 
     Not multiplied by the number of timesteps: the authors leave that rescaling off.
     """
-    schedule = linear_schedule()
-    log_min = _at(schedule.posterior_log_variance, t, x_t)
-    log_variance = learned_log_variance(logits, log_min, _at(schedule.betas.log(), t, x_t))
-    of_x0, of_x_t = (_at(table, t, x_t) for table in schedule.posterior_mean_coefficients)
+    log_min = _at("posterior_log_variance", t, x_t)
+    log_variance = learned_log_variance(logits, log_min, _at("log_beta", t, x_t))
+    of_x0, of_x_t = _at("mean_of_x0", t, x_t), _at("mean_of_x_t", t, x_t)
     mean = of_x0 * x0_hat + of_x_t * x_t
     kl = _mean_per_sample(_gaussian_kl(of_x0 * x0 + of_x_t * x_t, log_min, mean, log_variance))
     nll = -_mean_per_sample(_discretised_gaussian_log_likelihood(x0, mean, 0.5 * log_variance))
@@ -162,10 +180,8 @@ def min_snr_weight(t: Tensor, prediction: str, gamma: float) -> Tensor:
     min(SNR, gamma) / SNR for the noise, min(SNR, gamma) / (SNR + 1) for v: that is min(SNR, gamma) for the
     clean picture. SNR = alpha_bar / (1 - alpha_bar).
     """
-    alpha_bar = linear_schedule().alpha_bar
-    snr = alpha_bar / (1 - alpha_bar)
-    weight = snr.clamp(max=gamma) / (snr if prediction == "epsilon" else snr + 1)
-    return weight.float().to(t.device)[t]
+    snr = _TABLES["snr"].to(t.device)[t]
+    return snr.clamp(max=gamma) / (snr if prediction == "epsilon" else snr + 1)
 
 
 def training_losses(

@@ -7,7 +7,7 @@ to the same methods for TPUs. The loop knows neither: what differs between them 
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -78,10 +78,10 @@ class Hardware:
         if config.remat:
             rematerialise(model)
         fsdp = config.parallel == "fsdp"
-        if self.compiles(config):
+        if self.compiles(config) and self._meets(config):
             # Block by block, gradients can travel to the other processes while earlier blocks' are computed.
-            for module in blocks if fsdp or self.world > 1 else [model]:
-                module.compile()
+            for block in blocks:
+                block.compile()
         if fsdp:
             return self._shard(model, blocks)
         if self.world == 1:
@@ -102,8 +102,15 @@ class Hardware:
             fully_shard(block, mesh=mesh)
         return fully_shard(model, mesh=mesh)
 
+    def compiled(self, losses: Callable, config: TrainConfig) -> Callable:
+        """The losses of a batch in one graph with their model's passes, where no other process takes part."""
+        return torch.compile(losses) if self.compiles(config) and not self._meets(config) else losses
+
+    def _meets(self, config: TrainConfig) -> bool:
+        return self.world > 1 or config.parallel == "fsdp"
+
     def compiles(self, config: TrainConfig) -> bool:
-        """Whether the model is compiled: unasked on a GPU, and on a CPU where it pays and can be done."""
+        """Whether a step is compiled: unasked on a GPU, and on a CPU where it pays and can be done."""
         if config.compile != "auto":
             return config.compile == "yes"
         pays = config.total_steps >= COMPILED_STEPS and shutil.which(os.environ.get("CXX", "g++"))

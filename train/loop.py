@@ -16,7 +16,6 @@ from train.config import TrainConfig
 from train.data import open_data
 from train.hardware import Hardware
 from train.loader import load_ahead, workers_for
-from train.objective import losses
 from train.plan import micro_batch_for, which_batch_would_fit
 from train.preemption import Preempted, Preemption
 from train.record import Recorder
@@ -110,7 +109,7 @@ def gradients(
         part = hardware.put(part)
         with hardware.accumulating(state.called, last):
             with hardware.autocast():
-                terms = losses(config, state.called, part)
+                terms = state.losses(part)
             (terms["loss"].mean() / len(parts)).backward()
         found.append({name: value.detach() for name, value in terms.items()} | {"t": part.t})
     whole = {name: torch.cat([terms[name] for terms in found]) for name in found[0]}

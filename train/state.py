@@ -1,7 +1,9 @@
 """Everything that changes while training, as named tensors and numbers."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +12,11 @@ from torch.distributed.tensor import DTensor
 import dit
 from dit.config import ModelConfig
 from dit.layers import drops_no_labels
+from train.batch import Batch
 from train.config import TrainConfig
 from train.ema import Ema
 from train.hardware import Hardware
+from train.objective import losses
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -33,6 +37,7 @@ class TrainState:
 
     model: nn.Module  # whose parameters are trained
     called: nn.Module  # what is called: the model, or what shares its work between processes
+    losses: Callable[[Batch], dict[str, Tensor]]  # of what is called
     ema: Ema
     optimizer: torch.optim.Optimizer
     counters: Counters = field(default_factory=Counters)
@@ -82,4 +87,5 @@ def fresh_state(config: TrainConfig, network: ModelConfig, hardware: Hardware) -
     called = hardware.place(model, config)
     parameters = [value for value in model.parameters() if value.requires_grad]
     ema = Ema(model, (config.ema_decay, *config.extra_ema_decays))
-    return TrainState(model, called, ema, hardware.optimizer(parameters, config))
+    of_called = hardware.compiled(partial(losses, config, called), config)
+    return TrainState(model, called, of_called, ema, hardware.optimizer(parameters, config))

@@ -1,12 +1,18 @@
 """Devices and precision: what is chosen, what is refused, and randomness as a function of the step."""
 
 import importlib.util
+import shutil
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
+from train.batches import Batches
 from train.config import TrainConfig
+from train.data import open_data
 from train.hardware import Hardware, select
+from train.loop import gradients
+from train.state import fresh_state
 
 CPU = torch.device("cpu")
 
@@ -87,3 +93,27 @@ def test_gradients_are_measured_before_they_are_clipped(largest):
 def test_a_step_that_is_not_finite_is_not_done():
     before, after, _ = step(0.0, finite=False)
     assert torch.equal(before, after)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
+@pytest.mark.parametrize("fields", [{"loss_weighting": "min-snr"}, {"formulation": "flow"}])
+def test_a_compiled_step_is_one_graph_and_computes_the_same(fields):
+    hardware, found = select("cpu"), []
+    for compiled in ("no", "yes"):
+        config = TrainConfig(
+            model="DiT-N/4", depth=2, batch_size=8, num_pictures=32, compile=compiled, lr=1e-3, **fields
+        )
+        data = open_data(config)
+        network = config.network(data.info)
+        make = Batches(config, network, data, range(8))
+        torch._dynamo.reset()
+        counters.clear()
+        state, curve = fresh_state(config, network, hardware), []
+        for number in range(3):
+            terms, _, norm = gradients(config, state, make(number), 4, hardware)
+            hardware.update(state.optimizer, config.lr, norm.isfinite())
+            curve.append(torch.stack([*(term.mean() for term in terms.values()), norm]))
+        assert counters["stats"]["unique_graphs"] == (compiled == "yes")
+        assert not counters["graph_break"]
+        found.append(torch.stack(curve))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)

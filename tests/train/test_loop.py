@@ -491,7 +491,7 @@ class Failing:
             factor = float("nan") if bad(self.calls - 1) else 1.0
             return {name: value * factor for name, value in terms.items()}
 
-        monkeypatch.setattr("train.loop.losses", losses)
+        monkeypatch.setattr("train.state.losses", losses)
 
 
 def finite(checkpoint: Path) -> bool:
