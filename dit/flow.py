@@ -31,11 +31,6 @@ def to_x0(v: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     return x_t - _over(t, x_t) * v
 
 
-def to_score(v: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """The gradient of log p(x_t), -(x_t + (1 - t) v) / t, for t (N,) above 0: SiT, section 2."""
-    return -(x_t + _over(1 - t, x_t) * v) / _over(t, x_t)
-
-
 def velocity(model: nn.Module, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
     """The network's v(x, t), typed as x. x: (N, C, H, W). t: (N,) in 0..1. y: (N,) labels."""
     return model(x, network_time(t.float()), y).to(x.dtype)

@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
         )
     except Preempted as signal:
         if os.environ.get("RANK", "0") == "0":
-            print(f"{signal}: stopped with a checkpoint; the same command continues", file=sys.stderr)
+            print(f"{signal}; the same command continues", file=sys.stderr)
         return RESUME_ME
 
 

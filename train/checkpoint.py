@@ -20,6 +20,7 @@ from tqdm import tqdm
 from dit.files import atomic_write, sha256
 from train.hardware import Hardware
 from train.state import Counters, TrainState
+from train.together import Copy
 
 FORMAT = 2  # 1 was one pickled file
 STATE = "state.json"
@@ -89,7 +90,7 @@ class Checkpoints:
                 "the last checkpoint"
             )
 
-    def _write(self, copy: Any, partial: Path, folder: Path, header: dict[str, Any]) -> None:
+    def _write(self, copy: Copy, partial: Path, folder: Path, header: dict[str, Any]) -> None:
         try:
             self.hardware.write(copy, partial)
             if self.hardware.is_main:

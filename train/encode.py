@@ -6,11 +6,10 @@ w makes the shards r, r + w, ...; they speak with each other through the folder 
 """
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +27,7 @@ from train.data import open_pictures
 from train.encoder import Decoded, Decoder, Encoder, digest_of_weights
 from train.loader import load_ahead
 from train.pictures import Pictures
+from train.preemption import RESUME_ME, Preempted, Preemption
 from train.shards import (
     INDEX,
     Settings,
@@ -43,7 +43,7 @@ from train.shards import (
 from train.solids import cores
 
 WARM_UP, MEASURED = 1, 3  # batches: the first is slow, then so many are timed before a time is promised
-STOPPED = "stopped; the same command continues"
+CONTINUES = "the same command continues"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,24 +275,14 @@ def span(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:,.1f} hours"
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main(arguments: list[str]) -> int:
-    """Encode, and say where the latents are. Returns the exit status."""
-    with _terminable():
-        return exit_status(lambda: _encode(arguments), STOPPED)
+    """Encode, and say where the latents are. Returns the exit status: RESUME_ME after a signal."""
+    try:
+        with Preemption():
+            return exit_status(lambda: _encode(arguments), f"stopped; {CONTINUES}")
+    except Preempted as signal:
+        print(f"{signal}; {CONTINUES}", file=sys.stderr)
+        return RESUME_ME
 
 
 def _encode(arguments: list[str]) -> None:

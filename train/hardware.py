@@ -20,13 +20,15 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from dit.config import U_SHAPED
 from dit.pipeline import find_device
+from dit.presets import MODELS
 from train.batch import Batch
 from train.config import TrainConfig
 from train.ema import Ema
 from train.plan import device_memory
 from train.remat import parts, rematerialise
-from train.together import read_together, write_together
+from train.together import Copy, read_together, write_together
 
 PATIENCE = timedelta(hours=12)  # while others download or decode a set for the first time
 COMPILED_STEPS = 1000  # on a CPU compiling takes as long as some hundred steps
@@ -110,11 +112,15 @@ class Hardware:
         return self.world > 1 or config.parallel == "fsdp"
 
     def compiles(self, config: TrainConfig) -> bool:
-        """Whether a step is compiled: unasked on a GPU, and on a CPU where it pays and can be done."""
+        """Whether a step is compiled: unasked on a GPU, and on a CPU where it pays and can be done.
+
+        There U-nets, most of whose time is convolutions, take minutes to compile and are no faster then.
+        """
         if config.compile != "auto":
             return config.compile == "yes"
-        pays = config.total_steps >= COMPILED_STEPS and shutil.which(os.environ.get("CXX", "g++"))
-        return self.device.type == "cuda" or (self.device.type == "cpu" and bool(pays))
+        pays = config.total_steps >= COMPILED_STEPS and MODELS[config.model].backbone not in U_SHAPED
+        can = shutil.which(os.environ.get("CXX", "g++")) is not None
+        return self.device.type == "cuda" or (self.device.type == "cpu" and pays and can)
 
     def optimizer(self, parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
         """AdamW in one kernel, with its moments already there: so a checkpoint has a place to be read to."""
@@ -157,10 +163,9 @@ class Hardware:
     def accumulating(self, called: nn.Module, last: bool) -> Iterator[None]:
         """Around the forward and backward pass of a part of a step: processes meet in the last one only.
 
-        called: what `place` returned.
+        called: what `place` returned. Under fsdp they meet in each: whole gradients would have to be kept
+        from one to the next, of models that are shared out because they do not fit.
         """
-        if isinstance(called, FSDPModule):
-            called.set_requires_gradient_sync(last)
         if isinstance(called, nn.parallel.DistributedDataParallel) and not last:
             with called.no_sync():
                 yield
@@ -246,15 +251,23 @@ class Hardware:
 
     # --- checkpoints ---
 
-    def copy(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of each tensor what this process holds, on the CPU, where training does not touch it."""
+    def copy(self, tensors: dict[str, Tensor]) -> Copy:
+        """What this process shall write, on the CPU, where training does not touch it.
+
+        Its part of tensors that are shared out, and of those that all processes hold, every world-th.
+        """
+        own = {
+            name: tensor
+            for number, (name, tensor) in enumerate(tensors.items())
+            if isinstance(tensor, DTensor) or number % self.world == self.rank
+        }
         stager = DefaultStager(StagingOptions(False, False, False, False))
         try:
-            return stager.stage(tensors)
+            return Copy.of(stager.stage(own), tensors)
         finally:
             stager.close()
 
-    def write(self, copy: dict[str, Tensor], folder: Path) -> None:
+    def write(self, copy: Copy, folder: Path) -> None:
         """Write what `copy` gave, together with the other processes. May run in a thread. Raises OSError."""
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # a thread begins with the first one

@@ -19,7 +19,7 @@ from train.loader import load_ahead, workers_for
 from train.plan import micro_batch_for, which_batch_would_fit
 from train.preemption import Preempted, Preemption
 from train.record import Recorder
-from train.run_folder import claim, hold, note
+from train.run_folder import claim, claim_data, hold, note
 from train.state import TrainState, fresh_state
 from train.tracing import Nothing, Profiler
 
@@ -37,10 +37,11 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
         OSError: a checkpoint cannot be written.
         Preempted: a signal asked the run to end.
     """
-    with hold(run_dir, hardware):
+    with Preemption() as preemption, hold(run_dir, hardware):
         claim(run_dir, config, hardware)
         data = open_data(config, run_dir / "skipped.jsonl")
         hardware.wait_for_all()  # the first to come may have decoded it for hours
+        claim_data(run_dir, data, hardware)
         network = config.network(data.info)
         micro_batch = micro_batch_for(
             config, data.info, hardware.devices, hardware.memory(), bf16=hardware.bf16
@@ -51,11 +52,11 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
         saved.restore(state)
         with (
             saved,
-            Preemption() as preemption,
             Recorder(config, run_dir, hardware, state, data) as record,
             contextlib.closing(Profiler(run_dir) if tracing and hardware.is_main else Nothing()) as profiler,
             contextlib.ExitStack() as stack,
         ):
+            preemption.waits = True
             while state.step < config.total_steps:
                 rows = hardware.rows(config.batch_size)
                 batches = Batches(config, network, data, rows, state.counters.detours)
@@ -91,7 +92,8 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
                     if stopped:
                         saved.wait()
                         hardware.wait_for_all()  # the main process may be the last to be ready
-                        raise Preempted(preemption.asked or "asked by another process")
+                        asked = preemption.asked or "asked by another process"
+                        raise Preempted(f"{asked}: stopped with a checkpoint")
             return record.weights()
 
 

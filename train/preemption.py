@@ -1,4 +1,4 @@
-"""Ending a run from outside: a signal asks for it, and the run ends after a step, with a checkpoint."""
+"""Ending a command from outside, by a signal, such that the same command goes on later."""
 
 import signal
 import threading
@@ -9,13 +9,17 @@ SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")  # a scheduler's, a batch system's wa
 
 
 class Preempted(Exception):
-    """The run was asked to end, has written a checkpoint, and goes on from it with the same command."""
+    """The command was asked to end, by the signal of the message, and goes on when it is given again."""
 
 
 class Preemption:
-    """Whether a signal has asked the run to end, while the block lasts; a second Ctrl-C does not wait."""
+    """While the block lasts, a signal raises Preempted; once `waits` is set, it is noted in `asked` only.
+
+    Then the command ends where it can, with a checkpoint; a second Ctrl-C does not wait for that.
+    """
 
     def __init__(self) -> None:
+        self.waits = False
         self.asked = ""  # the signal's name
         self._before: dict[int, object] = {}
 
@@ -36,3 +40,5 @@ class Preemption:
         if name == "SIGINT" and self.asked == name:
             raise KeyboardInterrupt
         self.asked = name
+        if not self.waits:
+            raise Preempted(f"{name}: stopped")

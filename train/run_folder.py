@@ -1,20 +1,27 @@
 """A run's folder: one process at a time, one run for good, and a note of what was set anew."""
 
 import contextlib
+import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from dit import files
 from dit.files import atomic_write
 from train.checkpoint import PARTIAL, checkpoints, step_of
 from train.config import RESUMABLE, TrainConfig
+from train.data import Data
 from train.hardware import Hardware
+
+SAMPLE = 8  # pictures by which data are known again
 
 
 @contextlib.contextmanager
@@ -85,6 +92,39 @@ def claim(run_dir: Path, config: TrainConfig, hardware: Hardware) -> None:
             note(run_dir, {"after": done[-1].name, "set": changed})
         atomic_write(path, lambda temporary: temporary.write_text(json.dumps(settings, indent=1) + "\n"))
     hardware.wait_for_all()
+
+
+def claim_data(run_dir: Path, data: Data, hardware: Hardware) -> None:
+    """Write data.json, or make sure that the one there is of the same pictures; note it if they differ.
+
+    Raises:
+        ValueError: there are more or fewer than before, or other classes.
+    """
+    path, done = run_dir / "data.json", checkpoints(run_dir)
+    now = {"pictures": len(data), "classes": list(data.info.classes), "sample": _sample(data)}
+    if done and path.exists():
+        before = _settings(path)
+        for name in ("pictures", "classes"):
+            if before.get(name) != now[name]:
+                raise ValueError(
+                    f"{run_dir} was trained on other data: {name} of {data.info.name} was "
+                    f"{before.get(name)}, now {now[name]}; bring it back to what it was, or give a new "
+                    "folder with --run-dir"
+                )
+        if before.get("sample") != now["sample"] and hardware.is_main:
+            told = f"{data.info.name} is not what {run_dir} was trained on so far: its pictures have changed"
+            tqdm.write(told, file=sys.stderr)
+            note(run_dir, {"after": done[-1].name, "other_pictures": data.info.name})
+    hardware.wait_for_all()
+    if hardware.is_main:
+        atomic_write(path, lambda temporary: temporary.write_text(json.dumps(now, indent=1) + "\n"))
+
+
+def _sample(data: Data) -> str:
+    """A digest of some pictures' contents, from wherever they are read."""
+    places = np.array([0]) if data.blocks is not None else np.arange(SAMPLE) * len(data) // SAMPLE
+    x0, y = data.fetch(places, np.zeros(len(places), bool), np.zeros(len(places), np.int64))
+    return hashlib.sha256(x0.numpy().tobytes() + y.numpy().tobytes()).hexdigest()
 
 
 def _settings(path: Path) -> dict[str, Any]:

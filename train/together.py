@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch.distributed as dist
@@ -18,22 +19,33 @@ from torch.distributed.checkpoint import (
 FILE = 2**30  # bytes, about, of a file: each is in memory once more while it is written
 
 
-def write_together(
-    tensors: dict[str, Tensor], folder: Path, group: dist.ProcessGroup | None, alone: bool
-) -> None:
-    """Write tensors of the CPU: each process its parts, and of what all have, one of them.
+@dataclass(frozen=True)
+class Copy:
+    """What one process shall write of a checkpoint, on the CPU."""
+
+    tensors: dict[str, Tensor]
+    files: dict[str, int]  # of all tensors, also those that other processes write: in which file, from 1
+
+    @classmethod
+    def of(cls, own: dict[str, Tensor], everything: dict[str, Tensor]) -> "Copy":
+        """The copies `own`, of some of `everything` that all processes write together."""
+        sizes = [tensor.numel() * tensor.element_size() for tensor in everything.values()]
+        ends = itertools.accumulate(sizes)
+        return cls(own, {name: 1 + end // FILE for name, end in zip(everything, ends, strict=True)})
+
+
+def write_together(copy: Copy, folder: Path, group: dist.ProcessGroup | None, alone: bool) -> None:
+    """Write a copy, together with the other processes that write theirs.
 
     group: over which the processes agree on who writes what; alone: there is no other process.
 
     Raises:
         OSError: some process could not write.
     """
-    sizes = [tensor.numel() * tensor.element_size() for tensor in tensors.values()]
-    file = {name: 1 + end // FILE for name, end in zip(tensors, itertools.accumulate(sizes), strict=True)}
-    writer = HuggingFaceStorageWriter(str(folder), file, save_distributed=True)
+    writer = HuggingFaceStorageWriter(str(folder), copy.files, save_distributed=True)
     writer.per_thread_copy_ahead = 0  # all is on the CPU: else it waits for the device again and again
     with _explained():
-        dcp.save(tensors, storage_writer=writer, process_group=group, no_dist=alone)
+        dcp.save(copy.tensors, storage_writer=writer, process_group=group, no_dist=alone)
 
 
 def read_together(tensors: dict[str, Tensor], folder: Path, alone: bool) -> None:

@@ -1,7 +1,6 @@
 """Where a step's time goes: torch's profiler over a few steps, after some that warm up."""
 
 from pathlib import Path
-from types import TracebackType
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -47,14 +46,6 @@ class Profiler:
     def close(self) -> None:
         """Write what was traced, should the run end before all steps were."""
         self._stop()
-
-    def __enter__(self) -> "Profiler":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _start(self) -> None:
         activities = [ProfilerActivity.CPU]

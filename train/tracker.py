@@ -19,7 +19,6 @@ import numpy as np
 from PIL import Image
 
 PROJECT = "dit-lab"  # what trackio files runs under
-KINDS = ("auto", "none", "trackio", "tensorboard")
 MARK = ".trackio"  # in the run folder: the number under which trackio knows the run
 REMOTE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID")  # would send metrics elsewhere
 
@@ -43,14 +42,12 @@ class Tracker(Protocol):
 def open_tracker(kind: str, run_dir: Path, config: dict[str, Any]) -> Tracker:
     """The tracker of a run, which may be a resumed one; to be opened after metrics.jsonl was cut to its step.
 
-    kind: auto (trackio where it is installed, and a line on stderr says which it is), none, trackio or
-    tensorboard. A tracker that fails later says so once and takes nothing more: a run does not end by it.
+    kind: one of TrainConfig.tracker's; auto is trackio where it is installed, and a line on stderr says which
+    it is. A tracker that fails later says so once and takes nothing more: a run does not end by it.
 
     Raises:
-        ValueError: no such kind, or one that is not installed.
+        ValueError: it is not installed.
     """
-    if kind not in KINDS:
-        raise ValueError(f"tracker is {kind!r}; choose one of {', '.join(KINDS)}")
     installed = importlib.util.find_spec("trackio") is not None
     if kind == "none":
         return Guarded("none", None)

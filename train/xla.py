@@ -24,6 +24,7 @@ from train.config import TrainConfig
 from train.ema import Ema
 from train.hardware import Hardware
 from train.remat import parts
+from train.together import Copy
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else each compilation warns of a partitioner to come
 
@@ -230,14 +231,14 @@ class XlaHardware(Hardware):
 
     # --- checkpoints ---
 
-    def copy(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def copy(self, tensors: dict[str, Tensor]) -> Copy:
         """The whole of each tensor on the CPU of the main process, gathered one by one."""
         copies = {}
         for name, tensor in tensors.items():
             copy = self.to_host(tensor)
             if self.is_main:
                 copies[name] = copy
-        return copies
+        return Copy.of(copies, tensors)
 
     def read(self, tensors: dict[str, Tensor], folder: Path) -> None:
         """Fill tensors from what `write` has written, on whatever hardware it was."""

@@ -52,23 +52,18 @@ def test_the_path_leads_from_the_data_to_the_noise():
     torch.testing.assert_close(x[2], noise[2])
 
 
-def test_velocity_clean_picture_and_score_agree():
-    """v = noise - x0 leads back to x0; the score of x_t given x0 is -noise / t."""
+def test_a_velocity_leads_back_to_the_clean_picture():
     x0, noise, t = torch.randn(3, 1, 2, 2), torch.randn(3, 1, 2, 2), torch.tensor([0.1, 0.5, 1.0])
     x = flow.interpolate(x0, t, noise)
     torch.testing.assert_close(flow.to_x0(noise - x0, x, t), x0, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(
-        flow.to_score(noise - x0, x, t), -noise / t.view(-1, 1, 1, 1), atol=1e-5, rtol=1e-5
-    )
 
 
-def test_the_score_of_gaussian_data_is_exact():
+def test_the_clean_picture_of_gaussian_data_is_exact():
     s, t = 0.6, torch.tensor([0.2, 0.7])
     x = torch.randn(2, 1, 3, 3)
     wide = t.view(-1, 1, 1, 1)
     variance = (1 - wide) ** 2 * s**2 + wide**2
     v = (wide - (1 - wide) * s**2) * x / variance  # d/dt of the spread, over it
-    torch.testing.assert_close(flow.to_score(v, x, t), -x / variance)
     torch.testing.assert_close(flow.to_x0(v, x, t), gaussian(s)(x, t))
 
 

@@ -26,6 +26,7 @@ from train.decode import pixels
 from train.encode import Encoding, Share
 from train.encoder import Decoder
 from train.folder import FolderPictures
+from train.preemption import RESUME_ME
 
 NUMBER = 16
 
@@ -190,7 +191,7 @@ def test_a_stopped_process_says_how_to_go_on(number, folder, whole, vae_folder, 
         process.send_signal(number)
         if process.wait(60):
             break
-    assert process.returncode == 130
+    assert process.returncode == RESUME_ME
     assert "the same command continues" in log.read_text() and "Traceback" not in log.read_text()
     assert 0 < len(shards(out)) < 3 and not list(out.glob(".*"))
     assert run(folder, out, vae_folder)[0] == 0 and shards(out) == shards(whole)

@@ -117,3 +117,18 @@ def test_a_compiled_step_is_one_graph_and_computes_the_same(fields):
         assert not counters["graph_break"]
         found.append(torch.stack(curve))
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
+
+
+def test_processes_that_hold_the_same_share_out_what_they_copy():
+    tensors = {f"weight{number}": torch.full((3,), float(number)) for number in range(7)}
+    hardware, found = select("cpu"), {}
+    hardware.world = 3
+    for rank in range(3):
+        hardware.rank = rank
+        copy = hardware.copy(tensors)
+        assert len(copy.tensors) in (2, 3) and not found.keys() & copy.tensors.keys()
+        assert copy.files.keys() == tensors.keys()
+        found |= copy.tensors
+    assert found.keys() == tensors.keys()
+    tensors["weight0"].zero_().add_(5)  # training goes on meanwhile
+    assert all(found[name].tolist() == [float(name[-1])] * 3 for name in tensors)

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from train import solids
 from train.__main__ import main
 from train.checkpoint import checkpoints, step_of
-from train.preemption import RESUME_ME, Preemption
+from train.preemption import RESUME_ME, Preempted, Preemption
 
 SETTINGS = [
     "smoke",
@@ -37,6 +38,7 @@ def test_a_signal_is_noted_and_handlers_are_put_back(name):
     number = getattr(signal, name)
     before = signal.getsignal(number)
     with Preemption() as preemption:
+        preemption.waits = True
         assert preemption.asked == ""
         os.kill(os.getpid(), number)
         assert preemption.asked == name
@@ -44,9 +46,33 @@ def test_a_signal_is_noted_and_handlers_are_put_back(name):
 
 
 def test_a_second_ctrl_c_does_not_wait():
-    with Preemption(), pytest.raises(KeyboardInterrupt):
+    with Preemption() as preemption, pytest.raises(KeyboardInterrupt):
+        preemption.waits = True
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_where_nothing_is_to_be_saved_a_signal_ends_the_command_at_once():
+    with Preemption(), pytest.raises(Preempted, match="SIGTERM: stopped"):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_while_data_are_prepared(name, tmp_path, monkeypatch, capsys):
+    drawn = solids.render
+
+    def render(*arguments):
+        os.kill(os.getpid(), getattr(signal, name))
+        return drawn(*arguments)
+
+    monkeypatch.setenv("DITLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(solids, "render", render)
+    run_dir, settings = tmp_path / "run", [*SETTINGS, "--total-steps=1"]
+    assert main([*settings, f"--run-dir={run_dir}"]) == RESUME_ME
+    assert f"{name}: stopped; the same command continues" in capsys.readouterr().err
+    assert not checkpoints(run_dir) and not list((tmp_path / "cache").glob("*.npy"))
+    monkeypatch.setattr(solids, "render", drawn)
+    assert main([*settings, f"--run-dir={run_dir}"]) == 0
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])

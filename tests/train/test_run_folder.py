@@ -1,11 +1,14 @@
 """A run's folder: lines of metrics beyond the checkpoint go, and half-written ones."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from train.run_folder import truncate_metrics
+from tests.train.picture_files import picture, picture_folder
+from train.__main__ import main
+from train.run_folder import changes_of, truncate_metrics
 
 
 def steps(run_dir: Path) -> list[int]:
@@ -31,3 +34,36 @@ def test_a_half_written_last_line_is_dropped(half, tmp_path):
 def test_no_metrics_are_no_problem(tmp_path):
     truncate_metrics(tmp_path, 5)
     assert list(tmp_path.iterdir()) == []
+
+
+SETTINGS = ["smoke", "--device=cpu", "--image-size=16", "--batch-size=4", "--micro-batch=4", "--compile=no"]
+SETTINGS += ["--num-pictures=0", "--tracker=none", "--sample-every=1000"]
+
+
+def test_a_run_knows_its_data_again(tmp_path, capsys):
+    """By their number and classes, whatever it is that they are read from, and by what some pictures show."""
+    data, run_dir = picture_folder(tmp_path / "data", per_class=4), tmp_path / "run"
+
+    def trains(steps: int) -> bool:
+        return main([*SETTINGS, f"--data={data}", f"--total-steps={steps}", f"--run-dir={run_dir}"]) == 0
+
+    def changes() -> list[dict]:
+        return [line for line in changes_of(run_dir) if "set" not in line]
+
+    assert trains(1)
+    moved = data.rename(tmp_path / "moved")
+    shutil.copytree(moved, data)  # with other times
+    assert trains(2) and not changes()
+    first, *_, last = sorted(data.glob("*/*"))
+    picture(99).save(first)
+    assert trains(3)
+    assert changes() == [{"after": "step_00000002", "other_pictures": str(data)}]
+    assert "its pictures have changed" in capsys.readouterr().err
+    assert trains(4) and len(changes()) == 1
+    kept = last.rename(tmp_path / "kept.png")
+    assert not trains(5)
+    assert "pictures of" in (said := capsys.readouterr().err) and "was 12, now 11" in said
+    shutil.move(kept, last)
+    last.parent.rename(data / "z")
+    assert not trains(5)
+    assert "classes of" in (said := capsys.readouterr().err) and "'z'" in said and "give a new folder" in said

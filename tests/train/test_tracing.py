@@ -1,6 +1,7 @@
 """The profiler traces the steps that it says, of a real model, and no more."""
 
 import json
+from contextlib import closing
 
 import pytest
 import torch
@@ -35,14 +36,14 @@ def test_some_steps_after_a_warm_up(tmp_path):
 
 
 def test_a_run_that_ends_before_still_leaves_its_trace(tmp_path):
-    with Profiler(tmp_path, warm_up=1, recorded=30) as profiler:
+    with closing(Profiler(tmp_path, warm_up=1, recorded=30)) as profiler:
         train(profiler, 3)
     assert traced(tmp_path) == {"my_step_1", "my_step_2"}
     assert (tmp_path / "profile" / "operations.txt").read_text().startswith("2 steps after 1\n")
 
 
 def test_a_run_that_ends_while_warming_up_leaves_nothing(tmp_path):
-    with Profiler(tmp_path) as profiler:
+    with closing(Profiler(tmp_path)) as profiler:
         train(profiler, 2)
     assert list(tmp_path.iterdir()) == []
 
