@@ -104,7 +104,7 @@ class Hardware:
             fully_shard(block, mesh=mesh)
         return fully_shard(model, mesh=mesh)
 
-    def compiled(self, losses: Callable, config: TrainConfig) -> Callable:
+    def compile_losses(self, losses: Callable, config: TrainConfig) -> Callable:
         """The losses of a batch in one graph with their model's passes, where no other process takes part."""
         return torch.compile(losses) if self.compiles(config) and not self._meets(config) else losses
 

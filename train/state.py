@@ -87,5 +87,5 @@ def fresh_state(config: TrainConfig, network: ModelConfig, hardware: Hardware) -
     called = hardware.place(model, config)
     parameters = [value for value in model.parameters() if value.requires_grad]
     ema = Ema(model, (config.ema_decay, *config.extra_ema_decays))
-    of_called = hardware.compiled(partial(losses, config, called), config)
+    of_called = hardware.compile_losses(partial(losses, config, called), config)
     return TrainState(model, called, of_called, ema, hardware.optimizer(parameters, config))
