@@ -34,7 +34,7 @@ USUAL, OURS = "usual loop", "ours, compiled"
 
 
 class Ours:
-    """The steps of train.loop, on batches that are there."""
+    """The steps of train.loop, on batches that are there, without what is recorded of them."""
 
     def __init__(self, config: TrainConfig, batches: list[Batch], hardware: Hardware) -> None:
         self.config, self.batches, self.hardware = config, batches, hardware

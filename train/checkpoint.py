@@ -150,7 +150,7 @@ class Checkpoints:
                 break
             folder = self.run_dir / "checkpoints" / f"step_{step:08d}"
             header = _header(folder)
-            reason = _damage(folder, header) if hardware.is_main else ""
+            reason = _damage(folder, header) if hardware.is_main or not header else ""
             if hardware.largest(int(bool(reason))):
                 if hardware.is_main:
                     aside = folder.rename(_free(folder.with_name(f"{DAMAGED}_{folder.name}")))

@@ -17,7 +17,6 @@ class Ema:
     def __init__(self, model: nn.Module, ceilings: tuple[float, ...]) -> None:
         """model: where the averages start, and, of a sharded one, how they are sharded."""
         self.model, self.ceilings = model, ceilings
-        self.names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         self.averages = [
             {name: parameter.detach().clone() for name, parameter in self._trained()} for _ in ceilings
         ]

@@ -31,6 +31,7 @@ from train.remat import parts, rematerialise
 from train.together import Copy, read_together, write_together
 
 PATIENCE = timedelta(hours=12)  # while others download or decode a set for the first time
+LOST = timedelta(minutes=30)  # after which a process that does not come to a step is given up
 COMPILED_STEPS = 1000  # on a CPU compiling takes as long as some hundred steps
 
 
@@ -43,7 +44,9 @@ class Hardware:
         self.devices = world  # that share a batch
         self.sampler_device = device  # that a sampler computes on, around the calls of the model
         # Checkpoints are written in a thread, whose messages must not meet those of the loop.
-        self._group = dist.new_group(backend="gloo", timeout=PATIENCE) if world > 1 else None
+        self._waiting, self._group = (
+            dist.new_group(backend="gloo", timeout=PATIENCE) if world > 1 else None for _ in range(2)
+        )
 
     @property
     def is_main(self) -> bool:
@@ -77,14 +80,13 @@ class Hardware:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
         blocks = parts(model)
-        if config.remat:
-            rematerialise(model)
-        fsdp = config.parallel == "fsdp"
-        if self.compiles(config) and self._meets(config):
+        if self.compiles(config) and self._several(config):
             # Block by block, gradients can travel to the other processes while earlier blocks' are computed.
             for block in blocks:
-                block.compile()
-        if fsdp:
+                block.forward = torch.compile(block.forward)
+        if config.remat:  # around what is compiled: a compiler does not look into it from outside
+            rematerialise(model)
+        if config.parallel == "fsdp":
             return self._shard(model, blocks)
         if self.world == 1:
             return model
@@ -95,20 +97,22 @@ class Hardware:
 
     def _shard(self, model: nn.Module, blocks: list[nn.Module]) -> nn.Module:
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         if not dist.is_initialized():  # alone, all of it is on this device
             dist.init_process_group(_backend(self.device), store=dist.HashStore(), rank=0, world_size=1)
-        mesh = init_device_mesh(self.device.type, (self.world,))
+        mesh, policy = init_device_mesh(self.device.type, (self.world,)), MixedPrecisionPolicy()
+        if self.bf16:  # weights travel, and are gathered, as autocast would round them; what else, it decides
+            policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         for block in blocks:
-            fully_shard(block, mesh=mesh)
+            fully_shard(block, mesh=mesh, mp_policy=policy)
         return fully_shard(model, mesh=mesh)
 
     def compile_losses(self, losses: Callable, config: TrainConfig) -> Callable:
         """The losses of a batch in one graph with their model's passes, where no other process takes part."""
-        return torch.compile(losses) if self.compiles(config) and not self._meets(config) else losses
+        return torch.compile(losses) if self.compiles(config) and not self._several(config) else losses
 
-    def _meets(self, config: TrainConfig) -> bool:
+    def _several(self, config: TrainConfig) -> bool:
         return self.world > 1 or config.parallel == "fsdp"
 
     def compiles(self, config: TrainConfig) -> bool:
@@ -145,7 +149,9 @@ class Hardware:
     def put(self, batch: Batch) -> Batch:
         """A batch on the device."""
         moved = {
-            field.name: value.to(self.device, non_blocking=True)
+            field.name: (value.pin_memory() if self.device.type == "cuda" else value).to(
+                self.device, non_blocking=True
+            )
             for field in fields(batch)
             if (value := getattr(batch, field.name)) is not None
         }
@@ -234,7 +240,7 @@ class Hardware:
         if self.world == 1:
             return number
         answer = torch.tensor(number)  # on the CPU: the device's queue goes on
-        dist.all_reduce(answer, op=dist.ReduceOp.MAX)
+        dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=self._waiting)
         return int(answer)
 
     def wait_for_all(self) -> None:
@@ -314,7 +320,10 @@ def select(device: str = "auto", precision: str = "auto") -> Any:
             raise ValueError(
                 f"device is {device!r}; torchrun shares out cuda or cpu; start one process for it"
             )
-        dist.init_process_group(_backend(chosen), rank=rank, world_size=world, timeout=PATIENCE)
+        dist.init_process_group(_backend(chosen), rank=rank, world_size=world, timeout=LOST)
+    if chosen.type == "cuda":  # a thread that writes a checkpoint, and a mesh of devices, ask which one it is
+        chosen = torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
+        torch.cuda.set_device(chosen)
     has_bf16 = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     bf16 = precision == "bf16" or (precision == "auto" and has_bf16)
     return Hardware(chosen, bf16, rank, max(1, world))

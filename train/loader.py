@@ -1,11 +1,13 @@
 """Batches made ahead of the step that needs them, by other processes or by a thread."""
 
+import contextlib
 import os
 import queue
 import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
@@ -77,11 +79,27 @@ class _Steps(Dataset):
 
 def _begin(worker: int) -> None:
     """Leave signals, which a terminal or a scheduler sends to all processes, to the one that started us."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # asked to end, do so a little later: that one may still want its batch
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
     torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """What is started in the block ignores what schedulers send to all processes of a job."""
+    ours = {}
+    if threading.current_thread() is threading.main_thread():
+        names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+        ours = {name: signal.signal(getattr(signal, name), signal.SIG_IGN) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in ours.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def _as_it_is(item: Any) -> Any:
@@ -94,6 +112,8 @@ def _from_processes(make: Callable[[int], T], start: int, stop: int, num_workers
     context = torch.multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
         context.set_forkserver_preload(["train.loader"])  # imports torch once, not in each process
+        with _deaf():
+            forkserver.ensure_running()
     loader = DataLoader(
         _Steps(make, start, stop),
         batch_size=None,

@@ -21,7 +21,7 @@ from train.preemption import Preempted, Preemption
 from train.record import Recorder
 from train.run_folder import claim, claim_data, hold, note
 from train.state import TrainState, fresh_state
-from train.tracing import Nothing, Profiler
+from train.tracing import NoProfiler, Profiler
 
 MOST_DETOURS = 3  # from one checkpoint, before a run gives up
 
@@ -53,7 +53,9 @@ def train(config: TrainConfig, run_dir: Path, hardware: Hardware, tracing: bool 
         with (
             saved,
             Recorder(config, run_dir, hardware, state, data) as record,
-            contextlib.closing(Profiler(run_dir) if tracing and hardware.is_main else Nothing()) as profiler,
+            contextlib.closing(
+                Profiler(run_dir) if tracing and hardware.is_main else NoProfiler()
+            ) as profiler,
             contextlib.ExitStack() as stack,
         ):
             preemption.waits = True
@@ -125,7 +127,8 @@ def explained(config: TrainConfig, hardware: Hardware, micro_batch: int) -> Iter
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "allocate memory" not in str(error):
+        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not known and "allocate memory" not in str(error):  # what the CPU's allocator says
             raise
         raise ValueError(
             f"out of memory: {which_batch_would_fit(config, hardware.devices, micro_batch)}"

@@ -68,7 +68,7 @@ class Recorder:
 
     def __exit__(self, *exception: object) -> None:
         self.bar.close()
-        if self.tracker:
+        if self.hardware.is_main:
             self.tracker.close()
 
     def rewind(self) -> None:
@@ -117,7 +117,7 @@ class Recorder:
             row["skipped"] = counters.skipped
         row = {name: value for name, value in row.items() if math.isfinite(value)}  # JSON knows no NaN
         self.done, self.since = [], time.perf_counter()
-        if self.tracker:
+        if self.hardware.is_main:
             with (self.run_dir / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
             self.tracker.log(row, self.state.step)
@@ -144,9 +144,11 @@ class Recorder:
         """weights.safetensors of the average, with where it comes from; a file each of further averages."""
         others = self.state.model.state_dict()
         for which, average in enumerate(self.state.ema.averages):
-            tensors = {
-                name: self.hardware.to_host(average.get(name, value)) for name, value in others.items()
-            }
+            tensors = {}
+            for name, value in others.items():
+                whole = self.hardware.to_host(average.get(name, value))  # all must ask
+                if self.hardware.is_main:
+                    tensors[name] = whole
             if self.hardware.is_main:
                 told = self.provenance() | {"ema_decay": self.state.ema.ceilings[which]}
                 write_weights(self.weights(which), tensors, self.network, told)
@@ -177,7 +179,7 @@ class Recorder:
                 if self.decoder is None:
                     self.decoder = decoder_for(self.data.info, shown=self.hardware.is_main)
                 image = draw_grid(model, self.hardware.sampler_device, self.decoder)
-        if self.tracker:
+        if self.hardware.is_main:
             atomic_write(self._grid(), lambda temporary: image.save(temporary, format="png"))
             self.tracker.picture(self._grid(), self.state.step)
         self.hardware.wait_for_all()

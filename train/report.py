@@ -248,6 +248,8 @@ def _events(history: History) -> str:
     for change in history.changes:
         new = change.get("set") if isinstance(change.get("set"), dict) else {}
         said = [f"{k} set to {v}" for k, v in new.items()]
+        if "other_pictures" in change:
+            said.append(f"the pictures of {change['other_pictures']} had changed")
         if "went_back_from" in change:
             said.append(f"went back to it from step {change['went_back_from']}, as numbers were not finite")
         title = f"after {change.get('after')}"

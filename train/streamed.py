@@ -163,14 +163,16 @@ class StreamedPictures:
             if path.exists():
                 return
             table = self._read(block)
-            temporary = path.with_suffix(f".{os.getpid()}")
+            temporary = path.with_name(
+                f"{path.name}.partial"
+            )  # which, left by a kill, is dropped as they are
             try:
                 with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
                     writer.write_table(table)
                 os.replace(temporary, path)
             finally:
                 temporary.unlink(missing_ok=True)
-        used = sorted(path.parent.glob("*.arrow"), key=_last_used)
+        used = sorted(path.parent.glob("*.arrow*"), key=_last_used)
         for old in used[: max(0, len(used) - KEPT)]:
             old.unlink(missing_ok=True)
 

@@ -69,7 +69,7 @@ class Profiler:
         atomic_write(self.folder / "trace.json", lambda path: traced.export_chrome_trace(str(path)))
 
 
-class Nothing:
+class NoProfiler:
     """In the place of a `Profiler` where none is wanted."""
 
     def step(self) -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from train.tracing import Nothing, Profiler
+from train.tracing import NoProfiler, Profiler
 
 
-def train(profiler: Profiler | Nothing, steps: int) -> None:
+def train(profiler: Profiler | NoProfiler, steps: int) -> None:
     model = nn.Linear(64, 64)
     optimizer = torch.optim.AdamW(model.parameters())
     for step in range(steps):
@@ -49,8 +49,8 @@ def test_a_run_that_ends_while_warming_up_leaves_nothing(tmp_path):
 
 
 def test_nothing_does_nothing(tmp_path):
-    train(Nothing(), 2)
-    Nothing().close()
+    train(NoProfiler(), 2)
+    NoProfiler().close()
 
 
 def test_no_step_to_trace_is_refused(tmp_path):
