@@ -2,9 +2,6 @@
 
 import contextlib
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from PIL import Image
@@ -13,7 +10,7 @@ from train import solids
 from train.encode import main
 
 CLASSES = ("cone", "cube", "star")
-SIDE, SHARD = 32, 6  # pixels, pictures
+SIDE, SHARD, NUMBER = 32, 6, 16  # pixels, pictures of a shard, and of all
 
 
 def solids_folder(folder: Path, number: int = 16, classes: tuple[str, ...] = CLASSES) -> Path:
@@ -42,16 +39,6 @@ def run(data: Path, out: Path, vae: Path, *more: str) -> tuple[int, str]:
         except SystemExit as end:  # of a flag that cannot be
             status = int(end.code or 0)
     return status, " ".join(err.getvalue().replace("│", " ").split())
-
-
-def start(data: Path, out: Path, vae: Path, log: Path, *more: str, **environment: str) -> subprocess.Popen:
-    """Encode in another process."""
-    command = [sys.executable, "-m", "train.encode", *arguments(data, out, vae, *more)]
-    root = Path(__file__).resolve().parent.parent
-    with log.open("w") as file:
-        return subprocess.Popen(
-            command, cwd=root, stderr=file, stdout=file, env=dict(os.environ) | environment
-        )
 
 
 def shards(folder: Path) -> dict[str, bytes]:

@@ -3,20 +3,21 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import multiprocessing
 
+from tests.train.forked import ended, start, wait_until
+from train import grid
 from train.__main__ import main
 from train.batches import Batches
 from train.checkpoint import checkpoints, step_of
@@ -24,49 +25,34 @@ from train.config import TrainConfig
 from train.data import open_data
 from train.preemption import RESUME_ME
 
-SETTINGS = ["smoke", "--device=cpu", "--image-size=16", "--num-pictures=64", "--batch-size=8"]
+SETTINGS = ["smoke", "--depth=2", "--device=cpu", "--image-size=16", "--num-pictures=64", "--batch-size=8"]
 SETTINGS += ["--compile=no", "--precision=fp32", "--tracker=none", "--log-every=5", "--checkpoint-every=10"]
 STEPS = 30
+FIRST_STEPS = ["--total-steps=10", "--sample-every=1000", "--micro-batch=2"]
 
 
-def work(rank: int, world: int, store: int, arguments: list[str], log: Path) -> None:
-    """One of the processes that torchrun would start, in its environment."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store)}
-    torch.set_num_threads(1)
-    with log.open("w") as file:
-        os.dup2(file.fileno(), sys.stderr.fileno())
-        sys.exit(main([*SETTINGS, *arguments]))
+def work(arguments: list[str]) -> int:
+    """In one of the processes that torchrun would start."""
+    grid.CALLS = 4  # grids would take most of the time
+    return main([*SETTINGS, *arguments])
 
 
-def start(world: int, arguments: list[str], folder: Path) -> tuple[list[Any], list[Path]]:
+def start_all(world: int, arguments: list[str], folder: Path) -> tuple[list[BaseProcess], list[Path]]:
     """As many processes, which train together, and where each writes what it has to say."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train.__main__"])  # so that a process is there at once
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    store["WORLD_SIZE"] = str(world)
     logs = [folder / f"rank{rank}.log" for rank in range(world)]
-    processes = [
-        context.Process(target=work, args=(rank, world, port, arguments, logs[rank])) for rank in range(world)
-    ]
-    for process in processes:
-        process.start()
-    return processes, logs
-
-
-def ended(processes: list[Any]) -> list[int]:
-    """The processes' exit statuses."""
-    for process in processes:
-        process.join(200)
-        process.kill()
-        process.join()
-    return [process.exitcode for process in processes]
+    return [
+        start(work, arguments, log, RANK=str(rank), LOCAL_RANK=str(rank), **store)
+        for rank, log in enumerate(logs)
+    ], logs
 
 
 def run(world: int, arguments: list[str], folder: Path) -> None:
-    processes, logs = start(world, arguments, folder)
-    assert ended(processes) == [0] * world, "\n".join(log.read_text()[-2000:] for log in logs)
+    processes, logs = start_all(world, arguments, folder)
+    assert list(map(ended, processes)) == [0] * world, "\n".join(log.read_text()[-2000:] for log in logs)
 
 
 def losses(run_dir: Path) -> list[float]:
@@ -85,6 +71,22 @@ def alone(tmp_path_factory) -> Path:
     run_dir = tmp_path_factory.mktemp("alone") / "run"
     arguments = [f"--total-steps={STEPS}", "--sample-every=1000", "--micro-batch=8", f"--run-dir={run_dir}"]
     assert main([*SETTINGS, *arguments]) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory) -> Path:
+    """What four processes saved at step 10, each its share of the weights; not to be written to."""
+    run_dir = tmp_path_factory.mktemp("sharded") / "run"
+    run(4, [*FIRST_STEPS, "--parallel=fsdp", f"--run-dir={run_dir}"], run_dir.parent)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory) -> Path:
+    """The same, of processes that have all the weights; not to be written to."""
+    run_dir = tmp_path_factory.mktemp("copied") / "run"
+    run(4, [*FIRST_STEPS, "--parallel=ddp", f"--run-dir={run_dir}"], run_dir.parent)
     return run_dir
 
 
@@ -119,10 +121,10 @@ def test_what_the_tolerance_above_would_not_let_pass(alone, tmp_path):
     assert difference(tmp_path, alone) > 1e-3
 
 
-@pytest.mark.parametrize(("parallel", "then"), [("fsdp", "ddp"), ("ddp", "fsdp"), ("fsdp", "fsdp")])
-def test_a_run_saved_by_four_processes_goes_on_with_two(parallel, then, alone, tmp_path):
+@pytest.mark.parametrize(("saved", "then"), [("sharded", "ddp"), ("copied", "fsdp"), ("sharded", "fsdp")])
+def test_a_run_saved_by_four_processes_goes_on_with_two(saved, then, alone, tmp_path, request):
+    shutil.copytree(request.getfixturevalue(saved), tmp_path, dirs_exist_ok=True)
     run_dir = [f"--run-dir={tmp_path}", "--sample-every=1000"]
-    run(4, ["--total-steps=10", f"--parallel={parallel}", "--micro-batch=2", *run_dir], tmp_path)
     assert [step_of(saved) for saved in checkpoints(tmp_path)] == [10]
     assert len(list(checkpoints(tmp_path)[0].glob("*.safetensors"))) == 4
     run(2, [f"--total-steps={STEPS}", f"--parallel={then}", "--micro-batch=4", *run_dir], tmp_path)
@@ -135,13 +137,10 @@ def test_a_run_saved_by_four_processes_goes_on_with_two(parallel, then, alone, t
 def test_a_signal_to_one_process_ends_all_at_the_same_step(tmp_path):
     arguments = ["--total-steps=100000", "--log-every=1", "--checkpoint-every=100000"]
     arguments += ["--sample-every=100000", "--micro-batch=4", f"--run-dir={tmp_path}"]
-    processes, logs = start(2, arguments, tmp_path)
-    deadline = time.monotonic() + 200
-    while not (tmp_path / "metrics.jsonl").exists():
-        assert all(process.is_alive() for process in processes) and time.monotonic() < deadline
-        time.sleep(0.05)
+    processes, logs = start_all(2, arguments, tmp_path)
+    wait_until((tmp_path / "metrics.jsonl").exists, processes[0], logs[0])
     os.kill(processes[1].pid, signal.SIGTERM)
-    assert ended(processes) == [RESUME_ME] * 2
+    assert list(map(ended, processes)) == [RESUME_ME] * 2
     (saved,) = checkpoints(tmp_path)
     assert step_of(saved) >= 1 and len(list(saved.glob("*.safetensors"))) == 2
     assert "stopped with a checkpoint; the same command continues" in logs[0].read_text()
@@ -181,10 +180,9 @@ def test_a_signal_to_torchrun_is_passed_on(project, tmp_path):
     ],
 )
 def test_what_cannot_be_shared_is_refused(processes, arguments, message, tmp_path):
-    started, logs = start(
-        processes, [*arguments, "--total-steps=1", f"--run-dir={tmp_path / 'run'}"], tmp_path
-    )
-    assert ended(started) == [1] * processes
+    words = [*arguments, "--total-steps=1", f"--run-dir={tmp_path / 'run'}"]
+    started, logs = start_all(processes, words, tmp_path)
+    assert list(map(ended, started)) == [1] * processes
     assert re.search(f"error: .*{message}", logs[0].read_text())
 
 

@@ -6,9 +6,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from dit.autoencoder import load_autoencoder
 from dit.pipeline import from_pictures
-from tests.latents import CLASSES, SHARD, SIDE, run, shards, solids_folder, start
+from tests.latents import CLASSES, NUMBER, SHARD, SIDE, arguments, run, shards, solids_folder
+from tests.train.forked import command as by_command
+from tests.train.forked import ended, start, wait_until
 from train import encode as command
 from train import shards as stored
 from train.decode import pixels
@@ -27,29 +26,6 @@ from train.encode import Encoding, Share
 from train.encoder import Decoder
 from train.folder import FolderPictures
 from train.preemption import RESUME_ME
-
-NUMBER = 16
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Sixteen pictures of three classes; not to be written to."""
-    return solids_folder(tmp_path_factory.mktemp("pictures"), NUMBER)
-
-
-@pytest.fixture(scope="module")
-def whole(folder, vae_folder, tmp_path_factory) -> Path:
-    """Their latents; not to be written to."""
-    out = tmp_path_factory.mktemp("latents") / "whole"
-    status, said = run(folder, out, vae_folder)
-    assert status == 0, said
-    return out
-
-
-@pytest.fixture
-def out(whole, tmp_path) -> Path:
-    """A copy of them that may be changed."""
-    return shutil.copytree(whole, tmp_path / "latents")
 
 
 def index_of(out: Path) -> dict:
@@ -159,15 +135,12 @@ def test_nothing_but_unreadable_pictures(vae_folder, tmp_path):
 
 def test_a_killed_process_goes_on_where_it_was(folder, whole, vae_folder, tmp_path):
     out, log = tmp_path / "killed", tmp_path / "log"
-    process = start(folder, out, vae_folder, log)
-    deadline = time.monotonic() + 120
+    process = by_command(["-m", "train.encode", *arguments(folder, out, vae_folder)], log)
     try:
-        while not shards(out):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.002)
+        wait_until(lambda: shards(out), process, log)
     finally:
         process.kill()
-    assert process.wait() == -signal.SIGKILL
+    assert ended(process) == -signal.SIGKILL
     before = {path: path.stat().st_mtime_ns for path in out.glob("shard-*")}
     assert 0 < len(before) < 3 and index_of(out)["complete"] is False
     (out / ".shard-00002.safetensors.left.partial").write_bytes(b"half of it")  # as a kill may leave
@@ -183,15 +156,12 @@ def test_a_stopped_process_says_how_to_go_on(number, folder, whole, vae_folder, 
     log = tmp_path / "log"
     for attempt in range(10):  # a fast machine may be done before the signal comes
         out = tmp_path / f"stopped{attempt}"
-        process = start(folder, out, vae_folder, log, "--num-workers=1")
-        deadline = time.monotonic() + 120
-        while not shards(out):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.002)
-        process.send_signal(number)
-        if process.wait(60):
+        process = start(command.main, arguments(folder, out, vae_folder, "--num-workers=1"), log)
+        wait_until(lambda out=out: shards(out), process, log)
+        os.kill(process.pid, number)
+        if ended(process):
             break
-    assert process.returncode == RESUME_ME
+    assert process.exitcode == RESUME_ME
     assert "the same command continues" in log.read_text() and "Traceback" not in log.read_text()
     assert 0 < len(shards(out)) < 3 and not list(out.glob(".*"))
     assert run(folder, out, vae_folder)[0] == 0 and shards(out) == shards(whole)
@@ -286,9 +256,10 @@ def test_two_processes_make_what_one_makes(folder, whole, vae_folder, tmp_path):
     processes = []
     for rank in range(2):
         environment = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-        processes.append(start(folder, out, vae_folder, tmp_path / f"log{rank}", **environment))
+        log = tmp_path / f"log{rank}"
+        processes.append(start(command.main, arguments(folder, out, vae_folder), log, **environment))
     for rank, process in enumerate(processes):
-        assert process.wait(120) == 0, (tmp_path / f"log{rank}").read_text()
+        assert ended(process) == 0, (tmp_path / f"log{rank}").read_text()
     assert shards(out) == shards(whole) and index_of(out) == index_of(whole)
 
 
@@ -307,9 +278,10 @@ def test_each_process_makes_its_own_shards(folder, whole, vae_folder, tmp_path, 
 
 def test_two_processes_at_the_same_shards_do_no_harm(folder, whole, vae_folder, tmp_path):
     out = tmp_path / "both"
-    processes = [start(folder, out, vae_folder, tmp_path / f"log{i}") for i in range(2)]
+    wish = arguments(folder, out, vae_folder)
+    processes = [start(command.main, wish, tmp_path / f"log{i}") for i in range(2)]
     for i, process in enumerate(processes):
-        assert process.wait(120) == 0, (tmp_path / f"log{i}").read_text()
+        assert ended(process) == 0, (tmp_path / f"log{i}").read_text()
     assert shards(out) == shards(whole) and index_of(out) == index_of(whole)
 
 
@@ -351,25 +323,24 @@ def test_a_disk_that_is_too_small(folder, vae_folder, tmp_path, monkeypatch):
     assert not shards(tmp_path / "out")
 
 
+def encode_in_files_of(given: tuple[int, list[str]]) -> int:
+    """Where no file may become larger than so many bytes."""
+    most, words = given
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    return command.main(words)
+
+
 def test_a_disk_that_is_full_in_the_middle(folder, whole, vae_folder, tmp_path):
     """A limit on the size of files stands in for the disk: the last shard is small enough for it."""
     out, log = tmp_path / "full", tmp_path / "log"
     size = len(shards(whole)["shard-00000.safetensors"])
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size - 500, size - 500))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    arguments = [sys.executable, "-m", "train.encode", str(folder), str(out), f"--autoencoder={vae_folder}"]
-    arguments += [f"--image-size={SIDE}", f"--shard-size={SHARD}", "--batch-size=4", "--num-workers=0"]
-    environment = dict(os.environ) | {"RANK": "0", "WORLD_SIZE": "1"}
     small = run(folder, out, vae_folder)  # all of it, then without one shard
     assert small[0] == 0
     (out / "shard-00001.safetensors").unlink()
-    with log.open("w") as file:
-        status = subprocess.run(
-            arguments, stdout=file, stderr=file, preexec_fn=limit, env=environment, check=False
-        ).returncode
+    process = start(encode_in_files_of, (size - 500, arguments(folder, out, vae_folder)), log)
+    status = ended(process)
     said = " ".join(log.read_text().split())
     assert status == 1 and "shard-00001.safetensors: expected to write" in said, said
     assert "2 of 3 shards are done and stay" in said and "the same command goes on" in said

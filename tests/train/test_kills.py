@@ -7,16 +7,17 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import multiprocessing
 
+from tests.train.forked import ended, start, wait_until
+from train import grid, loop
 from train.checkpoint import checkpoints, step_of
 from train.hardware import select
-from train.loop import train
 from train.recipes import RECIPES
 
 KILLS = 20
 CONFIG = replace(
     RECIPES["smoke"],
+    depth=2,
     image_size=16,
     num_pictures=64,
     batch_size=8,
@@ -31,8 +32,9 @@ CONFIG = replace(
 
 
 def run(run_dir: Path) -> None:
-    torch.set_num_threads(1)
-    train(CONFIG, run_dir, select("cpu", "fp32"))
+    """In a process of its own."""
+    grid.CALLS = 4  # grids would take most of the time
+    loop.train(CONFIG, run_dir, select("cpu", "fp32"))
 
 
 def reached(run_dir: Path) -> int:
@@ -41,26 +43,22 @@ def reached(run_dir: Path) -> int:
 
 def test_twenty_kills_leave_no_trace(tmp_path):
     """Each process is killed some time after it has got further, or before, as the dice say."""
-    train(CONFIG, tmp_path / "whole", select("cpu", "fp32"))
-    context, dice, killed = multiprocessing.get_context("forkserver"), random.Random(0), tmp_path / "killed"
-    context.set_forkserver_preload(["train.loop"])  # so that a process is there at once
+    whole, killed, log, dice = tmp_path / "whole", tmp_path / "killed", tmp_path / "log", random.Random(0)
+    undisturbed = start(run, whole, tmp_path / "log of the whole")
     before = []
     for _ in range(KILLS):
         before.append(reached(killed))
-        aim, process = min(before[-1] + dice.randint(0, 9), 110), context.Process(target=run, args=(killed,))
-        process.start()
-        deadline = time.monotonic() + 100
-        while reached(killed) < aim:
-            assert process.is_alive() and time.monotonic() < deadline
-            time.sleep(0.001)
+        aim, process = min(before[-1] + dice.randint(0, 9), 110), start(run, killed, log)
+        wait_until(lambda aim=aim: reached(killed) >= aim, process, log)
         time.sleep(dice.random() * 0.2)
         process.kill()
-        process.join()
-        assert process.exitcode == -9
+        assert ended(process) == -9
     assert len(set(before)) > KILLS / 3 and reached(killed) < CONFIG.total_steps
-    run(killed)
-    one, other = (load_file(folder / "weights.safetensors") for folder in (killed, tmp_path / "whole"))
+    assert ended(start(run, killed, log)) == ended(undisturbed) == 0, log.read_text()
+    one, other = (load_file(folder / "weights.safetensors") for folder in (killed, whole))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    left = {path.relative_to(killed) for path in killed.rglob("*") if path.name != ".lock"}
-    whole = tmp_path / "whole"
-    assert left == {path.relative_to(whole) for path in whole.rglob("*") if path.name != ".lock"}
+    left, expected = (
+        {path.relative_to(folder) for path in folder.rglob("*") if path.name != ".lock"}
+        for folder in (killed, whole)
+    )
+    assert left == expected

@@ -14,36 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from dit.autoencoder import load_autoencoder
 from dit.pipeline import from_pictures
-from tests.latents import CLASSES, SIDE, run, solids_folder
+from tests.latents import CLASSES, NUMBER, SIDE, run, solids_folder
 from train.config import TrainConfig
 from train.data import open_data
 from train.decode import pixels
 from train.folder import FolderPictures
 from train.latents import LatentData
 from train.pictures import DataInfo
-
-NUMBER = 16
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Sixteen pictures of three classes; not to be written to."""
-    return solids_folder(tmp_path_factory.mktemp("pictures"), NUMBER)
-
-
-@pytest.fixture(scope="module")
-def whole(folder, vae_folder, tmp_path_factory) -> Path:
-    """Their latents; not to be written to."""
-    out = tmp_path_factory.mktemp("latents") / "whole"
-    status, said = run(folder, out, vae_folder)
-    assert status == 0, said
-    return out
-
-
-@pytest.fixture
-def out(whole, tmp_path) -> Path:
-    """A copy of them that may be changed."""
-    return shutil.copytree(whole, tmp_path / "latents")
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,7 @@ CPU = select("cpu", "fp32")
 # Small enough for a second; log_every does not divide checkpoint_every, so that resuming falls between lines.
 TINY = TrainConfig(
     model="DiT-N/8",
+    depth=2,
     prediction="v",
     image_size=16,
     num_pictures=64,
@@ -154,7 +155,7 @@ def test_the_grid_shows_eight_pictures_of_each_class(finished):
 
 def test_weights_say_where_they_come_from(finished):
     config, provenance = weights.describe(finished / "weights.safetensors")
-    assert config == preset("DiT-N/8", input_size=16, in_channels=3, num_classes=10, prediction="v")
+    assert config == preset("DiT-N/8", depth=2, input_size=16, in_channels=3, num_classes=10, prediction="v")
     assert provenance["images_seen"] == 12 * 8
     assert TrainConfig(**provenance["recipe"]) == TINY
     assert provenance["classes"][:2] == list(CLASSES)[:2] and len(provenance["classes"]) == 10
@@ -203,6 +204,7 @@ def test_it_learns_a_few_pictures_by_heart(tmp_path, no_samples):
     config = replace(
         TINY,
         model="DiT-N/4",
+        depth=0,  # its own
         prediction="epsilon",
         num_pictures=8,
         flip=False,
@@ -326,7 +328,7 @@ def test_a_killed_process_goes_on_where_it_was(project, tmp_path):
     """SIGKILL at a moment of no one's choosing, then the same command again."""
     settings = {"image_size": 16, "num_pictures": 64, "batch_size": 8, "total_steps": 60}
     settings |= {"checkpoint_every": 5, "log_every": 3, "sample_every": 1000, "precision": "fp32"}
-    settings |= {"tracker": "none"}
+    settings |= {"tracker": "none", "depth": 2, "micro_batch": 8}
     run_dir = tmp_path / "killed"
     command = ["smoke", f"--run-dir={run_dir}", "--device=cpu"]
     command += [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]

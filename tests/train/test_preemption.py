@@ -2,15 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.train.forked import command, ended, start, wait_until
 from train import solids
 from train.__main__ import main
 from train.checkpoint import checkpoints, step_of
@@ -18,6 +15,7 @@ from train.preemption import RESUME_ME, Preempted, Preemption
 
 SETTINGS = [
     "smoke",
+    "--depth=2",
     "--device=cpu",
     "--image-size=16",
     "--num-pictures=64",
@@ -75,19 +73,15 @@ def test_a_signal_while_data_are_prepared(name, tmp_path, monkeypatch, capsys):
     assert main([*settings, f"--run-dir={run_dir}"]) == 0
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
-def test_a_preempted_run_says_so_and_goes_on(name, project, tmp_path):
-    run_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "train", *SETTINGS, "--total-steps=100000", "--log-every=1"]
-    log = tmp_path / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen([*command, f"--run-dir={run_dir}"], cwd=project, stderr=file)
-    try:
-        wait_for(lambda: (run_dir / "metrics.jsonl").exists(), process, log)
-        process.send_signal(getattr(signal, name))
-        assert process.wait(60) == RESUME_ME, log.read_text()
-    finally:
-        process.kill()
+@pytest.mark.parametrize(("name", "command_line"), [("SIGTERM", True), ("SIGUSR1", False)])
+def test_a_preempted_run_says_so_and_goes_on(name, command_line, tmp_path, monkeypatch):
+    monkeypatch.setattr("train.grid.CALLS", 4)  # a grid is drawn at the end
+    run_dir, log = tmp_path / "run", tmp_path / "log"
+    words = [*SETTINGS, "--total-steps=100000", "--log-every=1", f"--run-dir={run_dir}"]
+    process = command(["-m", "train", *words], log) if command_line else start(main, words, log)
+    wait_until((run_dir / "metrics.jsonl").exists, process, log)
+    os.kill(process.pid, getattr(signal, name))
+    assert ended(process) == RESUME_ME, log.read_text()
     assert f"{name}: stopped with a checkpoint" in log.read_text()
     (saved,) = checkpoints(run_dir)
     steps = step_of(saved) + 3
@@ -96,10 +90,3 @@ def test_a_preempted_run_says_so_and_goes_on(name, project, tmp_path):
     assert main([*SETTINGS, f"--total-steps={steps}", "--log-every=1", f"--run-dir={whole}"]) == 0
     one, other = (load_file(folder / "weights.safetensors") for folder in (run_dir, whole))
     assert all(torch.equal(one[key], other[key]) for key in one)
-
-
-def wait_for(condition, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.01)
