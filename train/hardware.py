@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
@@ -258,20 +257,8 @@ class Hardware:
     # --- checkpoints ---
 
     def copy(self, tensors: dict[str, Tensor]) -> Copy:
-        """What this process shall write, on the CPU, where training does not touch it.
-
-        Its part of tensors that are shared out, and of those that all processes hold, every world-th.
-        """
-        own = {
-            name: tensor
-            for number, (name, tensor) in enumerate(tensors.items())
-            if isinstance(tensor, DTensor) or number % self.world == self.rank
-        }
-        stager = DefaultStager(StagingOptions(False, False, False, False))
-        try:
-            return Copy.of(stager.stage(own), tensors)
-        finally:
-            stager.close()
+        """What this process shall write, on the CPU, where training does not touch it."""
+        return Copy.staged(tensors, self.rank, self.world)
 
     def write(self, copy: Copy, folder: Path) -> None:
         """Write what `copy` gave, together with the other processes. May run in a thread. Raises OSError."""

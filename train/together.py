@@ -15,6 +15,8 @@ from torch.distributed.checkpoint import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
 )
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.tensor import DTensor
 
 FILE = 2**30  # bytes, about, of a file: each is in memory once more while it is written
 
@@ -27,11 +29,24 @@ class Copy:
     files: dict[str, int]  # of all tensors, also those that other processes write: in which file, from 1
 
     @classmethod
-    def of(cls, own: dict[str, Tensor], everything: dict[str, Tensor]) -> "Copy":
-        """The copies `own`, of some of `everything` that all processes write together."""
-        sizes = [tensor.numel() * tensor.element_size() for tensor in everything.values()]
-        ends = itertools.accumulate(sizes)
-        return cls(own, {name: 1 + end // FILE for name, end in zip(everything, ends, strict=True)})
+    def staged(cls, tensors: dict[str, Tensor], rank: int, world: int) -> "Copy":
+        """Of tensors that are shared out, this process' parts; of those that all hold, every world-th."""
+        own = {
+            name: tensor
+            for number, (name, tensor) in enumerate(tensors.items())
+            if isinstance(tensor, DTensor) or number % world == rank
+        }
+        stager = DefaultStager(StagingOptions(False, False, False, False))
+        try:
+            return cls(stager.stage(own), files_of(tensors))
+        finally:
+            stager.close()
+
+
+def files_of(tensors: dict[str, Tensor]) -> dict[str, int]:
+    """In which file each tensor comes, from 1."""
+    ends = itertools.accumulate(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return {name: 1 + end // FILE for name, end in zip(tensors, ends, strict=True)}
 
 
 def write_together(copy: Copy, folder: Path, group: dist.ProcessGroup | None, alone: bool) -> None:

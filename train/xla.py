@@ -24,7 +24,7 @@ from train.config import TrainConfig
 from train.ema import Ema
 from train.hardware import Hardware
 from train.remat import parts
-from train.together import Copy
+from train.together import Copy, files_of
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else each compilation warns of a partitioner to come
 
@@ -238,7 +238,7 @@ class XlaHardware(Hardware):
             copy = self.to_host(tensor)
             if self.is_main:
                 copies[name] = copy
-        return Copy.of(copies, tensors)
+        return Copy(copies, files_of(tensors))
 
     def read(self, tensors: dict[str, Tensor], folder: Path) -> None:
         """Fill tensors from what `write` has written, on whatever hardware it was."""

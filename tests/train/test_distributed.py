@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.train.forked import ended, start, wait_until
+from tests.train.forked import command, ended, start, wait_until
 from train import grid
 from train.__main__ import main
 from train.batches import Batches
@@ -146,26 +146,17 @@ def test_a_signal_to_one_process_ends_all_at_the_same_step(tmp_path):
     assert "stopped with a checkpoint; the same command continues" in logs[0].read_text()
 
 
-def test_a_signal_to_torchrun_is_passed_on(project, tmp_path):
+def test_a_signal_to_torchrun_is_passed_on(tmp_path):
     """As the README says it: by itself torchrun ends without a word to its processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    command += ["--signals-to-handle=SIGTERM,SIGINT,SIGUSR1", "--shutdown-timeout=600", "-m", "train"]
-    command += [*SETTINGS, "--total-steps=100000", "--log-every=1", "--checkpoint-every=100000"]
-    command += ["--sample-every=100000", "--micro-batch=4", f"--run-dir={tmp_path}"]
+    words = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    words += ["--signals-to-handle=SIGTERM,SIGINT,SIGUSR1", "--shutdown-timeout=600", "-m", "train"]
+    words += [*SETTINGS, "--total-steps=100000", "--log-every=1", "--checkpoint-every=100000"]
+    words += ["--sample-every=100000", "--micro-batch=4", f"--run-dir={tmp_path}"]
     log = tmp_path / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            command, cwd=project, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
-    deadline = time.monotonic() + 200
-    try:
-        while not (tmp_path / "metrics.jsonl").exists():
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        process.send_signal(signal.SIGUSR1)
-        process.wait(100)
-    finally:
-        process.kill()
+    process = command(words, log, OMP_NUM_THREADS="1")
+    wait_until((tmp_path / "metrics.jsonl").exists, process, log)
+    os.kill(process.pid, signal.SIGUSR1)
+    ended(process)
     assert "SIGUSR1: stopped with a checkpoint; the same command continues" in log.read_text()
     (saved,) = checkpoints(tmp_path)
     assert step_of(saved) >= 1

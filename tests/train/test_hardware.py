@@ -132,3 +132,44 @@ def test_processes_that_hold_the_same_share_out_what_they_copy():
     assert found.keys() == tensors.keys()
     tensors["weight0"].zero_().add_(5)  # training goes on meanwhile
     assert all(found[name].tolist() == [float(name[-1])] * 3 for name in tensors)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
+@pytest.mark.parametrize("remat", [False, True])
+def test_blocks_that_are_shared_out_are_compiled_each(remat):
+    config = TrainConfig(
+        model="DiT-N/4", depth=2, batch_size=4, num_pictures=32, compile="yes", parallel="fsdp", remat=remat
+    )
+    hardware, data = select("cpu"), open_data(config)
+    network = config.network(data.info)
+    torch._dynamo.reset()
+    counters.clear()
+    try:
+        state = fresh_state(config, network, hardware)
+        gradients(config, state, Batches(config, network, data, range(4))(0), 4, hardware)
+        assert counters["stats"]["unique_graphs"] == 1  # all blocks are alike
+        assert not counters["graph_break"]
+    finally:
+        hardware.close()
+
+
+def test_weights_that_travel_in_half_precision_compute_what_autocast_does():
+    data, curves, kept = None, {}, {}
+    for parallel in ("ddp", "fsdp"):
+        config = TrainConfig(
+            model="DiT-N/4", depth=2, batch_size=8, num_pictures=32, compile="no", lr=1e-3, parallel=parallel
+        )
+        hardware, data = select("cpu", "bf16"), data or open_data(config)
+        network = config.network(data.info)
+        make, state = Batches(config, network, data, range(8)), fresh_state(config, network, hardware)
+        try:
+            curves[parallel] = []
+            for number in range(4):
+                terms, _, norm = gradients(config, state, make(number), 4, hardware)
+                hardware.update(state.optimizer, config.lr, norm.isfinite())
+                curves[parallel].append(float(terms["loss"].mean()))
+            kept[parallel] = {value.dtype for value in state.tensors().values()}
+        finally:
+            hardware.close()
+    assert curves["fsdp"] == pytest.approx(curves["ddp"], rel=1e-3)
+    assert kept["fsdp"] == kept["ddp"] == {torch.float32}

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.train.forked import command, ended, start, wait_until
+from tests.train.picture_files import picture
 from train import solids
 from train.__main__ import main
 from train.checkpoint import checkpoints, step_of
@@ -90,3 +91,33 @@ def test_a_preempted_run_says_so_and_goes_on(name, command_line, tmp_path, monke
     assert main([*SETTINGS, f"--total-steps={steps}", "--log-every=1", f"--run-dir={whole}"]) == 0
     one, other = (load_file(folder / "weights.safetensors") for folder in (run_dir, whole))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+DECODES = """
+import os, sys
+import train.stored
+from train.__main__ import main
+
+if __name__ == "__main__":
+    os.setpgrp()
+    train.stored.LIMIT = 0  # pictures are decoded for each step, which takes longer than the step
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_to_all_processes_of_a_run_that_waits_for_its_data(name, tmp_path):
+    """As batch systems send it. Those that load and the one that started them have to outlive it a little."""
+    pictures, run_dir, log = tmp_path / "pictures", tmp_path / "run", tmp_path / "log"
+    for label in "ab":
+        (pictures / label).mkdir(parents=True)
+        for number in range(8):
+            picture(number, side=1500).save(pictures / label / f"{number}.png")
+    words = [*SETTINGS, f"--data={pictures}", "--num-pictures=0", "--depth=1", "--num-workers=1"]
+    words += ["--total-steps=100000", "--log-every=1", f"--run-dir={run_dir}"]
+    process = command(["-c", DECODES, *words], log)
+    wait_until((run_dir / "metrics.jsonl").exists, process, log)
+    os.killpg(process.pid, getattr(signal, name))
+    assert ended(process) == RESUME_ME, log.read_text()
+    assert f"{name}: stopped with a checkpoint" in log.read_text()
+    assert "Traceback" not in log.read_text() and len(checkpoints(run_dir)) == 1
