@@ -3,7 +3,7 @@
 import difflib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -43,8 +43,14 @@ def parse(arguments: list[str]) -> Run:
     Raises:
         ValueError: unknown recipe, or a value out of range.
     """
+    given = {}
+    if _value_of("--formulation", arguments) == "flow" and not _value_of("--prediction", arguments):
+        given = {"prediction": "epsilon"}  # a recipe's own is DDPM's, of which flow knows nothing
     runs = {
-        name: (f"{recipe.model} on {recipe.data}", Run(config=recipe, run_dir=run_folder(name)))
+        name: (
+            f"{recipe.model} on {recipe.data}",
+            Run(config=replace(recipe, **given), run_dir=run_folder(name)),
+        )
         for name, recipe in RECIPES.items()
     }
     if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
@@ -57,7 +63,7 @@ def parse(arguments: list[str]) -> Run:
             "DiffiT-S/2; python -m train solids --help explains every setting"
         )
     if (model := _value_of("--model", arguments)) and arguments[0].startswith("-"):
-        named = Run(config=recipe_for(model), run_dir=run_folder(model))
+        named = Run(config=replace(recipe_for(model), **given), run_dir=run_folder(model))
         runs[named.run_dir.name] = (f"{model} on solids", named)
         arguments = [named.run_dir.name, *arguments]
     return tyro.extras.overridable_config_cli(runs, prog="python -m train", description=USAGE, args=arguments)
@@ -97,6 +103,13 @@ def _train(arguments: list[str]) -> None:
         if hardware.is_main:
             how = f"{hardware.describe()}{', compiled' if hardware.compiles(config) else ''}"
             print(f"{config.model} on {config.data}, {how}, in {run.run_dir}", file=sys.stderr)
+            if (highest := config.highest_lr()) < config.lr / 2:
+                told = f"{config.lr_warmup_steps} steps of warm-up and {config.lr_decay_steps} of decay"
+                print(
+                    f"--lr {config.lr:g} is not reached, the highest rate is {highest:.2g}: {told} in "
+                    f"{config.total_steps} steps; set --lr-warmup-steps and --lr-decay-steps",
+                    file=sys.stderr,
+                )
         made = (
             rehearse(config, hardware) if run.dry_run else train(config, run.run_dir, hardware, run.profile)
         )

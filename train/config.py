@@ -150,7 +150,7 @@ class TrainConfig:
         if self.formulation == "flow" and self.prediction != "epsilon":
             raise ValueError(
                 f"prediction is {self.prediction!r}, but formulation flow predicts velocities; start from "
-                "the recipe solids-flow, or leave prediction at epsilon"
+                "the recipe solids-flow, or set prediction to epsilon"
             )
         if self.augment and not MODELS[self.model].augment_dim:
             raise ValueError(
@@ -197,6 +197,12 @@ class TrainConfig:
         left = self.total_steps - step
         fall = left / self.lr_decay_steps if left < self.lr_decay_steps else 1.0
         return self.lr * min(rise, fall)
+
+    def highest_lr(self) -> float:
+        """The learning rate where it is highest: less than `lr` if warm-up and decay meet in a short run."""
+        meet = self.total_steps * self.lr_warmup_steps / max(1, self.lr_warmup_steps + self.lr_decay_steps)
+        near = (self.lr_warmup_steps - 1, self.total_steps - self.lr_decay_steps, int(meet) - 1, int(meet))
+        return max(self.lr_at(min(max(0, step), self.total_steps - 1)) for step in near)
 
 
 # What may change between a run and its continuation without making it another run; changes are recorded.

@@ -249,7 +249,10 @@ class Plan:
             return "not measured"
         hours = self.pictures_seen / self.speed / 3600
         spent = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
-        return f"{spent} at {self.speed:,.1f} images/s, besides grids of samples and checkpoints"
+        if hours > 9e3:
+            spent = f"{hours / 8766:,.0f} years"
+        speed = f"{self.speed:,.1f}" if self.speed >= 1 else f"{self.speed:.2g}"
+        return f"{spent} at {speed} images/s, besides grids of samples and checkpoints"
 
 
 def _each(devices: int) -> str:

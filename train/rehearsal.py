@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+import dit
 from dit.classes import imagenet_classes
 from train.batches import Batches
 from train.config import TrainConfig
@@ -23,6 +25,8 @@ from train.state import fresh_state
 IMAGENET_PICTURES = 1_281_167  # of the ILSVRC-2012 training set
 LATENT_CHANNELS, FACTOR = 4, 8  # of SD's autoencoder
 TIMED = 3  # steps; one more before them warms up
+LARGE = 10**10  # MACs of a picture
+LONG = 20.0  # seconds, after which no further step is timed
 
 
 class Imagined:
@@ -72,14 +76,19 @@ def _data(config: TrainConfig) -> Data:
 
 
 def images_per_second(config: TrainConfig, data: Data, hardware: Hardware) -> float:
-    """Pictures that a step takes in a second; on a CPU measured with up to eight pictures at once."""
+    """Pictures that a step takes in a second; on a CPU measured with few pictures at once, eagerly."""
     network = config.network(data.info)
     fits = micro_batch_for(config, data.info, hardware.devices, hardware.memory(), bf16=hardware.bf16)
-    micro_batch = min(8, fits) if hardware.device.type == "cpu" else fits  # so that an update is spread
+    # On a GPU as many as will be, among which an update is spread; on a CPU few, so as to be there soon.
+    micro_batch = min(8 if dit.macs(network) < LARGE else 1, fits) if hardware.device.type == "cpu" else fits
+    if hardware.device.type == "cpu" and config.compile == "auto":
+        config = replace(config, compile="no")  # compiling may take longer than all that is asked
     state = fresh_state(config, network, hardware)
     batches = Batches(config, network, data, hardware.rows(micro_batch * hardware.devices))
-    times = []
+    times: list[float] = []
     for _ in tqdm(range(1 + TIMED), desc="timing steps", file=sys.stderr, disable=not hardware.is_main):
+        if hardware.largest(int(sum(times) > LONG)):  # one step says enough of so slow a machine
+            break
         batch = batches(0)
         began = time.perf_counter()
         _, _, norm = gradients(config, state, batch, micro_batch, hardware)
@@ -88,4 +97,4 @@ def images_per_second(config: TrainConfig, data: Data, hardware: Hardware) -> fl
         hardware.end_step()
         float(norm)  # waits for the device
         times.append(time.perf_counter() - began)
-    return micro_batch * hardware.devices / min(times[1:])
+    return micro_batch * hardware.devices / min(times[1:] or times)

@@ -40,6 +40,23 @@ def test_flags_replace_the_recipes_values_and_nothing_else():
         assert parse([name]).run_dir.parts == ("runs", name.replace("/", "-"))
 
 
+@pytest.mark.parametrize(
+    "recipe", [name for name, recipe in RECIPES.items() if MODELS[recipe.model].formulation != "edm"]
+)
+def test_flow_can_be_asked_of_any_recipe_of_ddpms(recipe):
+    """Whose own prediction says nothing of it; one that is given is another matter."""
+    assert parse([recipe, "--formulation=flow"]).config.formulation == "flow"
+    with pytest.raises(ValueError, match="prediction is 'v', but formulation flow"):
+        parse([recipe, "--formulation=flow", "--prediction=v"])
+
+
+def test_a_rate_that_a_short_run_does_not_reach_is_told(tmp_path, capsys):
+    rates = ["--lr=1e-3", "--lr-warmup-steps=10", "--lr-decay-steps=10"]
+    status, _, err = run(capsys, "smoke", f"--run-dir={tmp_path}", *TINY, *rates)
+    assert status == 0
+    assert "--lr 0.001 is not reached, the highest rate is 0.0002: 10 steps of warm-up and 10 of decay" in err
+
+
 def test_an_unknown_recipe_names_those_there_are(capsys):
     status, out, err = run(capsys, "smok")
     assert status == 1 and out == "" and "'smok'" in err and "smoke" in err

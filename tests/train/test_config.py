@@ -156,3 +156,10 @@ def test_recipes_are_complete(name):
     recipe = RECIPES[name]
     assert recipe.model in MODELS
     assert recipe.checkpoint_every <= recipe.total_steps
+
+
+@pytest.mark.parametrize("total", [1, 7, 30, 99, 120, 1000])
+@pytest.mark.parametrize(("rise", "fall"), [(0, 0), (1, 1), (20, 0), (0, 50), (20, 100), (200, 5000)])
+def test_the_highest_rate_is_that_of_some_step(total, rise, fall):
+    config = TrainConfig(total_steps=total, lr_warmup_steps=rise, lr_decay_steps=fall, lr=1.0)
+    assert config.highest_lr() == max(config.lr_at(step) for step in range(total))
