@@ -120,6 +120,7 @@ def finished(tmp_path_factory) -> Path:
 def test_a_run_leaves_its_config_metrics_samples_checkpoints_and_weights(finished):
     assert {path.name for path in finished.iterdir() if not path.name.startswith(".")} == {
         "config.json",
+        "data.json",
         "metrics.jsonl",
         "samples",
         "checkpoints",

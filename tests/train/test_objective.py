@@ -233,7 +233,7 @@ def test_a_model_can_be_unconditional(tmp_path):
         ({"model": "UNet-C", "image_size": 12}, "input_size 12 is not a multiple of 8"),
         ({"model": "DiT-N/8-adaLN"}, "did you mean DiT-N/8-adaln"),
         ({"depth": -1}, "depth is -1"),
-        ({"formulation": "flow", "prediction": "v"}, "prediction is 'v'.*velocities.*at epsilon"),
+        ({"formulation": "flow", "prediction": "v"}, "prediction is 'v'.*velocities.*to epsilon"),
         ({"formulation": "flow", "model": "DiffiT-C-32"}, "formulation is 'flow'.*EDM model.*auto"),
         ({"qk_norm": True, "model": "UNet-C"}, "qk_norm is True, but backbone unet.*leave it out"),
     ],
