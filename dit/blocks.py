@@ -9,12 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit.config import ModelConfig
-from dit.layers import LAYER_NORM_EPS, Attention, Mlp, add_head_norms, modulate
+from dit.layers import LAYER_NORM_EPS, Attention, Mlp, Run, add_head_norms, compute, modulate
 
 
 def modulation(hidden_size: int, parts: int) -> nn.Sequential:
     """From the conditioning to `parts` vectors, under the authors' name adaLN_modulation."""
     return nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, parts * hidden_size))
+
+
+def norm(x: Tensor, eps: float = LAYER_NORM_EPS) -> Tensor:
+    """Layer norm over the width, without weights of its own. x: (N, T, D)."""
+    return F.layer_norm(x, x.shape[-1:], eps=eps)
 
 
 class AdaLNZeroBlock(nn.Module):
@@ -28,17 +33,15 @@ class AdaLNZeroBlock(nn.Module):
         self.mlp = Mlp(D, config.mlp_ratio)
         self.adaLN_modulation = modulation(D, 6)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, run: Run = compute) -> Tensor:
         """x: (N, T, D) tokens. c: (N, D) conditioning."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (
             self.adaLN_modulation(c).unsqueeze(1).chunk(6, dim=-1)
         )
-        norm = x.shape[-1:]  # below, addcmul is x + gate * branch, in one pass over memory
-        x = torch.addcmul(
-            x, gate_a, self.attn(modulate(F.layer_norm(x, norm, eps=LAYER_NORM_EPS), shift_a, scale_a))
-        )
+        # addcmul is x + gate * branch, in one pass over memory
+        x = torch.addcmul(x, gate_a, run(self.attn, lambda: (modulate(norm(x), shift_a, scale_a),)))
         return torch.addcmul(
-            x, gate_m, self.mlp(modulate(F.layer_norm(x, norm, eps=self.mlp_norm_eps), shift_m, scale_m))
+            x, gate_m, run(self.mlp, lambda: (modulate(norm(x, self.mlp_norm_eps), shift_m, scale_m),))
         )
 
 
@@ -52,12 +55,11 @@ class AdaLNBlock(nn.Module):
         self.mlp = Mlp(D, config.mlp_ratio)
         self.adaLN_modulation = modulation(D, 4)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, run: Run = compute) -> Tensor:
         """x: (N, T, D) tokens. c: (N, D) conditioning."""
         shift_a, scale_a, shift_m, scale_m = self.adaLN_modulation(c).unsqueeze(1).chunk(4, dim=-1)
-        norm = x.shape[-1:]
-        x = x + self.attn(modulate(F.layer_norm(x, norm, eps=LAYER_NORM_EPS), shift_a, scale_a))
-        return x + self.mlp(modulate(F.layer_norm(x, norm, eps=LAYER_NORM_EPS), shift_m, scale_m))
+        x = x + run(self.attn, lambda: (modulate(norm(x), shift_a, scale_a),))
+        return x + run(self.mlp, lambda: (modulate(norm(x), shift_m, scale_m),))
 
 
 class InContextBlock(nn.Module):
@@ -71,10 +73,10 @@ class InContextBlock(nn.Module):
         self.norm2 = nn.LayerNorm(D, eps=LAYER_NORM_EPS)
         self.mlp = Mlp(D, config.mlp_ratio)
 
-    def forward(self, x: Tensor, _: Tensor) -> Tensor:
+    def forward(self, x: Tensor, _: Tensor, run: Run = compute) -> Tensor:
         """x: (N, T + 2, D) tokens."""
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = x + run(self.attn, lambda: (self.norm1(x),))
+        return x + run(self.mlp, lambda: (self.norm2(x),))
 
 
 class CrossAttention(nn.Module):
@@ -110,11 +112,11 @@ class CrossAttentionBlock(nn.Module):
         self.norm2 = nn.LayerNorm(D, eps=LAYER_NORM_EPS)
         self.mlp = Mlp(D, config.mlp_ratio)
 
-    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, run: Run = compute) -> Tensor:
         """x: (N, T, D) tokens. memory: (N, 2, D), the embeddings of timestep and label."""
-        x = x + self.attn(self.norm1(x))
-        x = x + self.cross_attn(self.norm_cross(x), memory)
-        return x + self.mlp(self.norm2(x))
+        x = x + run(self.attn, lambda: (self.norm1(x),))
+        x = x + run(self.cross_attn, lambda: (self.norm_cross(x), memory))
+        return x + run(self.mlp, lambda: (self.norm2(x),))
 
 
 class FinalLayer(nn.Module):
@@ -129,7 +131,7 @@ class FinalLayer(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x: (N, T, D), c: (N, D) -> (N, T, p * p * channels)."""
         shift, scale = self.adaLN_modulation(c).unsqueeze(1).chunk(2, dim=-1)
-        return self.linear(modulate(F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), shift, scale))
+        return self.linear(modulate(norm(x), shift, scale))
 
 
 class PlainFinalLayer(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dit.config import ModelConfig
 from dit.dit import DiT
-from dit.layers import LAYER_NORM_EPS, Mlp, add_head_norms
+from dit.layers import LAYER_NORM_EPS, Mlp, Run, add_head_norms, compute
 
 
 def relative_position_index(window: int, device: torch.device | None = None) -> Tensor:
@@ -77,11 +77,11 @@ class DiffiTBlock(nn.Module):
         self.attn = TMSA(width, time_width, num_heads, window, qk_norm)
         self.mlp = Mlp(width, mlp_ratio)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, run: Run = compute) -> Tensor:
         """x: (N * windows, T, width), c: (N, time_width) -> as x."""
         norm = x.shape[-1:]
-        x = x + self.attn(F.layer_norm(x, norm, eps=LAYER_NORM_EPS), c)
-        return x + self.mlp(F.layer_norm(x, norm, eps=LAYER_NORM_EPS))
+        x = x + run(self.attn, lambda: (F.layer_norm(x, norm, eps=LAYER_NORM_EPS), c))
+        return x + run(self.mlp, lambda: (F.layer_norm(x, norm, eps=LAYER_NORM_EPS),))
 
 
 class GlobalBlock(DiffiTBlock):

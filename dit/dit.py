@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from dit.backbone import Backbone, init_embedders, init_linears, zero_module
 from dit.blocks import DESIGNS, AdaLNZeroBlock, FinalLayer
 from dit.config import ModelConfig
-from dit.layers import Embedders, PatchEmbed, sincos_position_table
+from dit.layers import Embedders, PatchEmbed, Run, compute, sincos_position_table
 
 
 class DiT(Backbone):
@@ -30,8 +30,8 @@ class DiT(Backbone):
         """Classes of the blocks and of the final layer."""
         return DESIGNS[config.conditioning]
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """See `Backbone`."""
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, run: Run = compute) -> Tensor:
+        """See `Backbone`. run: how the branches of the blocks come to their results (see `step_cache`)."""
         self.check_labels(y)
         c, T = self._condition(self, t, y), self.config.tokens
         tokens = self.x_embedder(x.to(self.pos_embed.dtype)) + self.pos_embed
@@ -39,7 +39,7 @@ class DiT(Backbone):
             tokens = torch.cat([tokens, c], dim=1)
         for i, block in enumerate(self.blocks):
             own = self.config.block_embedders and i > 0
-            tokens = block(tokens, self._condition(self.embedders[i - 1], t, y) if own else c)
+            tokens = block(tokens, self._condition(self.embedders[i - 1], t, y) if own else c, run)
         return self.unpatchify(self.final_layer(tokens[:, :T], c)).to(x.dtype)  # weights may be in half
 
     def _condition(self, embedders: nn.Module, t: Tensor, y: Tensor | None) -> Tensor:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dit.config import FREQUENCIES, TIME_FACTOR, ModelConfig
 
 KERNEL = 9  # places of a 3x3 convolution
+CACHEABLE = ("dit", "diffit")  # backbones whose steps can be cached
 Matmuls = Callable[[int, int, int], int]  # queries, keys, width -> what attention's two matrix products cost
 
 
-def macs(config: ModelConfig, *, with_attention_matmuls: bool = True) -> int:
+def macs(config: ModelConfig, *, with_attention_matmuls: bool = True, reused: bool = False) -> int:
     """Multiply-accumulates of one forward pass of one picture; 1 MAC = 2 FLOPs.
 
     Counts every matrix product and convolution, as the DiT paper's Table 4 does; norms and activations are
@@ -16,13 +17,21 @@ def macs(config: ModelConfig, *, with_attention_matmuls: bool = True) -> int:
 
     with_attention_matmuls: without them, the products of queries with keys and of attention with values are
     left out, as in some published counts: profilers that look at modules do not see a product of activations.
+    reused: of a pass whose attention and MLPs serve again what they gave (see `step_cache`).
+
+    Raises:
+        ValueError: a reused pass of a U-shape, whose blocks have no such branches.
     """
+    if reused and config.backbone not in CACHEABLE:
+        raise ValueError(
+            f"backbone is {config.backbone!r}, whose steps cannot be cached; {' and '.join(CACHEABLE)} can"
+        )
     matmuls = _matmuls if with_attention_matmuls else _none
     if config.backbone == "unet":
         return _unet(config, matmuls)
     if config.backbone == "diffit-image":
         return _image_diffit(config, matmuls)
-    return _isotropic(config, matmuls)
+    return _isotropic(config, matmuls, reused)
 
 
 def _matmuls(queries: int, keys: int, width: int) -> int:
@@ -35,20 +44,18 @@ def _none(queries: int, keys: int, width: int) -> int:
     return 0
 
 
-def _isotropic(config: ModelConfig, matmuls: Matmuls) -> int:
+def _isotropic(config: ModelConfig, matmuls: Matmuls, reused: bool) -> int:
     """DiT's four designs, and the latent DiffiT."""
     T, D, p = config.tokens, config.hidden_size, config.patch_size
     memory = 1 + (config.num_classes > 0)  # tokens of timestep and label
     design = "diffit" if config.backbone == "diffit" else config.conditioning
     length = T + memory if design == "in-context" else T
-    block = _attention(length, length, D, matmuls) + _mlp(length, D, config.mlp_ratio)
-    block += {
-        "adaln-zero": 6 * D**2,
-        "adaln": 4 * D**2,
-        "in-context": 0,
+    branches = _attention(length, length, D, matmuls) + _mlp(length, D, config.mlp_ratio)
+    branches += {
         "cross-attention": 2 * T * D**2 + 2 * memory * D**2 + matmuls(T, memory, D),  # q, proj; k, v
         "diffit": 3 * D**2,  # what time adds to q, k and v
-    }[design]
+    }.get(design, 0)
+    block = {"adaln-zero": 6 * D**2, "adaln": 4 * D**2}.get(design, 0) + (0 if reused else branches)
     final = T * D * p**2 * config.out_channels + (2 * D**2 if design in ("adaln-zero", "adaln") else 0)
     timestep = (2 * FREQUENCIES * D + D**2) * (config.depth if config.block_embedders else 1)
     return T * config.in_channels * p**2 * D + config.depth * block + final + timestep

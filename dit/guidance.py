@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dit import edm, flow
 from dit.diffusion import NUM_TIMESTEPS, to_epsilon
+from dit.step_cache import StepCache
 
 GuidanceSchedule = Callable[[float, float], float]
 
@@ -52,6 +53,7 @@ class Guided:
         channels: int | None = None,
         interval: tuple[float, float] | None = None,
         schedule: GuidanceSchedule = constant,
+        cache: StepCache | None = None,
     ) -> None:
         """model: as `dit.build` makes. y: (N,) labels, None for an unconditional model.
 
@@ -59,6 +61,7 @@ class Guided:
         conditional prediction. None guides all; 3 is what the DiT authors do with their four latent channels.
         interval: lowest and highest guided timestep, sigma of an EDM model, or time of a flow model, both
         included; None: all (Kynkaanniemi et al. 2024, 2404.07724).
+        cache: of a transformer's branches, for one walk; None: each call computes all.
 
         Raises:
             ValueError: scale, labels, channels or interval that this model cannot serve.
@@ -95,7 +98,9 @@ class Guided:
             )
         self.model, self.y, self.scale = model, y, float(scale)
         denoised = {"edm": edm.denoised, "flow": flow.denoised}.get(self.formulation)
-        self.predict = functools.partial(denoised, model) if denoised else model
+        run = functools.partial(model, run=cache) if cache else model
+        self.predict = functools.partial(denoised, run) if denoised else run
+        self.cache = cache
         self.channels = config.in_channels if channels is None else channels
         self.interval, self.schedule = interval or (0, highest), schedule
 
@@ -112,6 +117,9 @@ class Guided:
         scale, C = self.scale_at(t[0].item()), x.shape[1]
         is_ddpm = self.formulation == "ddpm"
         t_x = t.to(x.device, t.dtype if is_ddpm else torch.float32)  # not all devices have float64
+        if self.cache:
+            passes = self.passes(t[0].item())
+            self.cache.begin(passes, passes * len(x))
         if scale == 1.0:
             output = self.predict(x, t_x, self.y)
         else:

@@ -1,6 +1,7 @@
 """The parts that the transformers are made of, named as in the DiT authors' state dict."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,12 @@ from dit.config import FREQUENCIES, ModelConfig
 
 LAYER_NORM_EPS = 1e-6
 HEAD_NORM_EPS = 1e-6
+Run = Callable[[nn.Module, Callable[[], tuple[Tensor, ...]]], Tensor]  # a branch of a block, on its inputs
+
+
+def compute(branch: nn.Module, inputs: Callable[[], tuple[Tensor, ...]]) -> Tensor:
+    """What a branch (attention or MLP) gives: the usual `run` of a block. See `step_cache` for another."""
+    return branch(*inputs())
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

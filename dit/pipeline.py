@@ -12,9 +12,11 @@ from torch import Tensor
 from dit import autoencoder as autoencoders
 from dit.autoencoder import Autoencoder
 from dit.backbone import Backbone
+from dit.config import ModelConfig
 from dit.flops import macs
 from dit.guidance import SCHEDULES, Guided
 from dit.settings import SampleSettings, level_name, levels, walk
+from dit.step_cache import Cost, StepCache, costs
 from dit.weights import WeightsError, load
 
 
@@ -54,14 +56,30 @@ def guided(model: Backbone, settings: SampleSettings, device: torch.device | str
         channels=settings.guided_channels,
         interval=settings.guidance_interval,
         schedule=SCHEDULES[settings.guidance_schedule],
+        cache=StepCache(settings.cache_every) if settings.cache_every > 1 else None,
     )
 
 
-def passes(model: Backbone, settings: SampleSettings) -> int:
-    """Forward passes that one picture costs, guidance counted. The model may be on the meta device."""
+def step_costs(model: Backbone, settings: SampleSettings) -> list[Cost]:
+    """What each step costs a picture, guidance counted. The model may be on the meta device.
+
+    Raises:
+        ValueError: this model cannot serve these settings.
+    """
     denoiser = guided(model, settings)
-    calls = levels(settings.resolved(model.config), model.config.formulation)
-    return sum(denoiser.passes(level) for step in calls for level in step)
+    steps = levels(settings.resolved(model.config), model.config.formulation)
+    calls = iter(costs([denoiser.passes(t) for step in steps for t in step], settings.cache_every))
+    return [sum((next(calls) for _ in step), Cost()) for step in steps]
+
+
+def cost(model: Backbone, settings: SampleSettings) -> Cost:
+    """What one picture costs; see `step_costs`."""
+    return sum(step_costs(model, settings), Cost())
+
+
+def macs_of(config: ModelConfig, cost: Cost) -> int:
+    """Multiply-accumulates of a model's forward passes, of one picture."""
+    return cost.whole * macs(config) + (cost.reused * macs(config, reused=True) if cost.reused else 0)
 
 
 def usual_guidance(model: Backbone) -> float:
@@ -99,7 +117,6 @@ class Pipeline:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.autoencoder = autoencoder.to(self.device) if autoencoder else None
-        self.macs_per_pass = macs(model.config)
 
     @classmethod
     def load(
@@ -134,10 +151,6 @@ class Pipeline:
         except ValueError as error:
             raise WeightsError(f"{source}: {error}") from error
 
-    def passes(self, settings: SampleSettings) -> int:
-        """Forward passes that one picture costs, guidance counted."""
-        return passes(self.model, settings)
-
     def stream(self, settings: SampleSettings, x_T: Tensor | None = None) -> Iterator[Frame]:
         """Yield a frame after each step, and for latents one after each picture that has been decoded then.
 
@@ -163,7 +176,8 @@ class Pipeline:
         def noise(_: int = 0) -> Tensor:
             return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
 
-        spent, seconds, steps, calls = 0, 0.0, settings.steps, levels(settings, formulation)
+        spent, seconds, steps = 0, 0.0, settings.steps
+        prices = [macs_of(config, cost) for cost in step_costs(self.model, settings)]
         started = time.perf_counter()
         first = noise()  # drawn even if not used: what ddpm adds later then does not depend on it
         start = first if x_T is None else x_T.to(self.device)
@@ -175,8 +189,7 @@ class Pipeline:
                     break
                 x0, x_t = self._show(step.x0), self._show(step.gain * step.x_t)
             seconds += time.perf_counter() - started
-            passes_taken = sum(denoiser.passes(level) for level in calls[step.index])
-            spent += passes_taken * self.macs_per_pass * len(settings.seeds)
+            spent += prices[step.index] * len(settings.seeds)
             finished = len(x0) if step.index == steps - 1 and self.autoencoder is None else 0
             named = level_name(formulation, step.t)
             frame = Frame(step.index, steps, step.t, x0, x_t, spent, seconds, named, finished)

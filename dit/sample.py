@@ -55,6 +55,8 @@ class Sample:
     """of the timesteps: even, as the DiT authors, or leading, as diffusers"""
     guided_channels: int | None = None
     """how many channels are guided: 3 as the DiT authors, default all"""
+    cache_every: int = 1
+    """compute attention and MLPs at every so many steps only, and reuse them between (FORA); 1: at each"""
     autoencoder: str | None = None
     """decodes latents: ft-mse, ft-ema, original, taesd, a folder or OWNER/NAME; default: the model's own"""
     tiling: bool = False
@@ -103,6 +105,7 @@ def draw(command: Sample) -> Path:
         guided_channels=command.guided_channels,
         guidance_interval=command.guidance_interval,
         guidance_schedule=command.guidance_schedule,
+        cache_every=command.cache_every,
     ).resolved(config)
     batches = [
         replace(settings, classes=labels[i : i + BATCH], seeds=settings.seeds[i : i + BATCH])

@@ -11,10 +11,12 @@ from torch import Tensor
 from dit import edm, flow
 from dit.config import ModelConfig
 from dit.diffusion import NUM_TIMESTEPS, linear_schedule
+from dit.flops import CACHEABLE
 from dit.guidance import SCHEDULES, check_scale
 from dit.samplers import OF_FORMULATION, SAMPLERS, SPACINGS, Denoiser, Step, timesteps
 
 MAX_SEED = 2**63 - 1
+MAX_CACHE = 10  # steps; FORA's paper goes to 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +39,15 @@ class SampleSettings:
     guided_channels: int | None = None  # None: all; 3: as the DiT authors
     guidance_interval: tuple[float, float] | None = None  # of timesteps, sigmas, or times 0..1; None: all
     guidance_schedule: str = "auto"  # auto: constant; power-cosine where DiffiT's authors have it
+    cache_every: int = 1  # blocks compute at every so many steps, and serve again between; 1: at each
 
     def __post_init__(self) -> None:
-        for name, values in (("class", self.classes), ("seed", self.seeds), ("steps", [self.steps])):
+        for name, values in (
+            ("class", self.classes),
+            ("seed", self.seeds),
+            ("steps", [self.steps]),
+            ("cache_every", [self.cache_every]),
+        ):
             for value in values:
                 if isinstance(value, bool) or not isinstance(value, int | np.integer):
                     raise TypeError(f"{name} must be a whole number, not {value!r}")
@@ -51,6 +59,10 @@ class SampleSettings:
             raise ValueError(f"seed is {bad[0]}; it must be from 0 to {MAX_SEED}")
         if not 1 <= self.steps <= NUM_TIMESTEPS:
             raise ValueError(f"steps is {self.steps}; it must be from 1 to {NUM_TIMESTEPS}")
+        if not 1 <= self.cache_every <= MAX_CACHE:
+            raise ValueError(
+                f"cache_every is {self.cache_every}; it must be from 1 (nothing is reused) to {MAX_CACHE}"
+            )
         for name, allowed in (
             ("sampler", ("auto", *SAMPLERS)),
             ("spacing", SPACINGS),
@@ -92,6 +104,16 @@ class SampleSettings:
         schedule = usual_schedule(config) if self.guidance_schedule == "auto" else self.guidance_schedule
         if config.formulation != "ddpm":
             self._check_continuous(config.formulation)
+        if self.cache_every > 1 and config.backbone not in CACHEABLE:
+            raise ValueError(
+                f"cache_every is {self.cache_every}, but this model's backbone is {config.backbone}, whose "
+                f"steps cannot be cached; use 1, or a model of {' or '.join(CACHEABLE)}"
+            )
+        if self.cache_every > 1 and sampler == "heun":
+            raise ValueError(
+                f"cache_every is {self.cache_every}, but heun looks twice a step, the second time to correct "
+                "the first; use 1, or another sampler"
+            )
         return replace(self, sampler=sampler, guidance_schedule=schedule)
 
     def _check_continuous(self, formulation: str) -> None:
@@ -129,6 +151,7 @@ class SampleSettings:
             "guided_channels": self.guided_channels or "all",
             "guidance_interval": list(self.guidance_interval) if self.guidance_interval else "all",
             "guidance_schedule": self.guidance_schedule,
+            "cache_every": int(self.cache_every),
         }
 
 

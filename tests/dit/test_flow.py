@@ -12,7 +12,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 import dit
 from dit import flow
 from dit.guidance import Guided, power_cosine
-from dit.pipeline import Pipeline, to_pictures
+from dit.pipeline import Pipeline, cost, to_pictures
 from dit.samplers import OF_FORMULATION, euler, euler_maruyama, heun
 from dit.settings import SampleSettings, level_name, levels
 from dit.weights import load, save
@@ -288,8 +288,8 @@ def test_every_call_of_a_drawing_is_counted(name, calls, random_model):
     for wish, passes in ((1.0, 1), (2.0, 2)):
         seen.clear()
         frames = list(pipeline.stream(settings(sampler=name, guidance_scale=wish)))
-        assert seen == [passes] * calls == [passes] * (pipeline.passes(settings(sampler=name)))
-        assert frames[-1].macs == passes * calls * pipeline.macs_per_pass and frames[-1].done
+        assert seen == [passes] * calls == [passes] * (cost(pipeline.model, settings(sampler=name)).passes)
+        assert frames[-1].macs == passes * calls * dit.macs(pipeline.model.config) and frames[-1].done
         assert [frame.level for frame in frames] == ["t = 1", "t = 0.75", "t = 0.5", "t = 0.25"]
 
 

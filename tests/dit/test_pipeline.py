@@ -10,7 +10,7 @@ import dit
 from dit.autoencoder import Autoencoder, load_autoencoder
 from dit.diffusion import SPACINGS, linear_schedule, timesteps
 from dit.dit import DiT
-from dit.pipeline import Pipeline, guided, passes, to_pictures, usual_guidance
+from dit.pipeline import Pipeline, cost, guided, to_pictures, usual_guidance
 from dit.published import PUBLISHED
 from dit.samplers import OF_FORMULATION
 from dit.samplers import SAMPLERS as ALL_SAMPLERS
@@ -178,7 +178,7 @@ def test_the_cost_is_that_of_the_passes_that_ran(sampler, fields, counts, pipeli
     assert calls == [2 * n for n in counts]
     one = 2 * dit.macs(pipeline.model.config)
     assert spent == [one * sum(counts[: i + 1]) for i in range(5)]
-    assert pipeline.passes(wish) == sum(counts)
+    assert cost(pipeline.model, wish).passes == sum(counts)
 
 
 def test_nothing_runs_before_the_first_frame_between_frames_or_after_closing(pipeline, calls):
@@ -380,7 +380,7 @@ def test_a_model_without_weights_can_plan(fields, passes_wanted, random_model, p
     with torch.device("meta"):
         empty = DiT(pipeline.model.config)
     wish = settings(steps=5, **fields)
-    assert passes(empty, wish) == pipeline.passes(wish) == passes_wanted
+    assert cost(empty, wish).passes == cost(pipeline.model, wish).passes == passes_wanted
     assert sum(guided(empty, wish).passes(int(t)) for t in timesteps(5, wish.spacing)) == passes_wanted
 
 
@@ -392,7 +392,7 @@ def test_a_model_without_weights_can_plan(fields, passes_wanted, random_model, p
 def test_a_plan_refuses_what_the_model_could_not_serve(fields, said, pipeline):
     with torch.device("meta"):
         empty = DiT(pipeline.model.config)
-    for plan in (guided, passes):
+    for plan in (guided, cost):
         with pytest.raises(ValueError, match=said):
             plan(empty, settings(**fields))
 
@@ -401,7 +401,7 @@ def test_an_outline_has_no_weights_and_can_plan(pipeline_folder):
     empty = outline(pipeline_folder)
     assert {parameter.device.type for parameter in empty.parameters()} == {"meta"}
     assert empty.provenance["name"] == "diffusers_pipeline" and not empty.training
-    assert passes(empty, settings(classes=[0, 999], guidance_scale=4.0)) == 8
+    assert cost(empty, settings(classes=[0, 999], guidance_scale=4.0)).passes == 8
     large = published_outline(PUBLISHED["DiT-XL/2-512"])
     assert sum(parameter.numel() for parameter in large.parameters()) == PUBLISHED["DiT-XL/2-512"].parameters
     assert usual_guidance(large) == 4.0

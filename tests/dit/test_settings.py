@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+import dit
 from dit import edm
 from dit.config import ModelConfig
-from dit.pipeline import Pipeline, passes
+from dit.pipeline import Pipeline, cost
 from dit.presets import preset
 from dit.settings import SampleSettings, level_name, levels, usual_schedule
 
@@ -70,7 +71,7 @@ def test_the_schedule_reaches_the_pictures_and_the_price(random_model):
     model = random_model(in_channels=3)
     constant = settings(guidance_scale=3.0, guidance_schedule="constant")
     growing = settings(guidance_scale=3.0, guidance_schedule="power-cosine")
-    assert (passes(model, constant), passes(model, growing)) == (8, 7)
+    assert (cost(model, constant).passes, cost(model, growing).passes) == (8, 7)
     pipeline = Pipeline(model)
     assert (pipeline.generate(constant).x0 != pipeline.generate(growing).x0).any()
 
@@ -103,8 +104,8 @@ def test_an_edm_model_draws_and_every_call_is_counted(random_model):
         calls.clear()
         frames = list(pipeline.stream(settings(**wish)))
         spent = sum(calls)
-        assert pipeline.passes(settings(**wish)) == spent
-        assert frames[-1].macs == spent * pipeline.macs_per_pass and frames[-1].done
+        assert cost(pipeline.model, settings(**wish)).passes == spent
+        assert frames[-1].macs == spent * dit.macs(pipeline.model.config) and frames[-1].done
         assert [frame.level for frame in frames] == ["σ = 80", "σ = 9.72", "σ = 0.47", "σ = 0.002"]
         if expected:
             assert calls == expected
