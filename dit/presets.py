@@ -6,7 +6,7 @@ from typing import Any
 
 from dit.config import AUGMENTATIONS, CONDITIONINGS, ModelConfig
 
-# Table 1 of the DiT paper, then four for small machines: name -> depth, hidden_size, num_heads.
+# Table 1 of the DiT paper, then seven for small machines: name -> depth, hidden_size, num_heads.
 SIZES = {
     "XL": (28, 1152, 16),
     "L": (24, 1024, 16),
@@ -16,6 +16,9 @@ SIZES = {
     "T": (6, 192, 3),
     "C": (7, 128, 4),  # about 0.1 GMACs at 32 x 32 and patch 4: to compare backbones on two cores
     "N": (4, 128, 2),
+    "P": (3, 96, 3),
+    "F": (3, 64, 2),
+    "E": (1, 64, 2),
 }
 PATCHES = (2, 4, 8)
 

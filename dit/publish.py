@@ -198,6 +198,15 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+def _reference(results: dict[str, Any]) -> str:
+    """What a model's pictures were compared with, and in whose features."""
+    pictures, named = results["frechet"]["reference_pictures"], results.get("reference", {}).get("name")
+    number = f"{pictures:,} " if pictures else ""
+    kind = f"real pictures of {named}" if named and named != "solids" else "held-out real pictures"
+    inception = results.get("extractor", {}).get("name") == "inception"
+    return f"{number}{kind} in {'Inception' if inception else 'a small classifier'}'s features"
+
+
 def _results(results: dict[str, Any]) -> list[str]:
     lines, distance = [], results.get("frechet")
     if accuracy := results.get("accuracy"):
@@ -213,9 +222,9 @@ def _results(results: dict[str, Any]) -> list[str]:
             "",
         ]
     if distance:
+        real = f"; other real ones come to {distance['real']:.3f}" if "real" in distance else ""
         lines.append(
-            f"Frechet distance {distance['distance']:.3f} to {distance['reference_pictures']:,} held-out "
-            f"real pictures in a small classifier's features; {results['steps']} {results['sampler']} steps, "
-            f"guidance scale {results['guidance_scale']:g}; other real ones come to {distance['real']:.3f}."
+            f"Frechet distance {distance['distance']:.3f} to {_reference(results)}; {results['steps']} "
+            f"{results['sampler']} steps, guidance scale {results['guidance_scale']:g}{real}."
         )
     return lines or ["Not evaluated."]

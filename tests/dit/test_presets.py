@@ -36,7 +36,13 @@ def test_an_unknown_preset_lists_the_known_ones(make):
         make("DiT-XXL/2")
     said = str(error.value)
     assert "'DiT-XXL/2'" in said and "DiT-XL/2" in said.split("there are")[0]  # what was meant
-    for part in ("DiT-{XL,L,B,S,M,T,C,N}/{2,4,8}", "-in-context", "DiffiT-{XL", "DiffiT-CIFAR-32", "UNet-S"):
+    for part in (
+        "DiT-{XL,L,B,S,M,T,C,N,P,F,E}/{2,4,8}",
+        "-in-context",
+        "DiffiT-{XL",
+        "DiffiT-CIFAR-32",
+        "UNet-S",
+    ):
         assert part in said
 
 

@@ -294,6 +294,10 @@ def test_a_distance_stands_on_the_card_with_what_it_was_measured_with(random_mod
     text = card_without_a_hub(tmp_path, random_model(num_classes=0), {"results": results})
     assert "Frechet distance 1.250 to 5,000 held-out real pictures" in text and "Accuracy" not in text
     assert "20 heun steps, guidance scale 1; other real ones come to 0.020." in text
+    results["frechet"] = {"distance": 1.25, "reference_pictures": 300}
+    results |= {"reference": {"name": "fish"}, "extractor": {"name": "inception"}}
+    text = card_without_a_hub(tmp_path / "2", random_model(num_classes=0), {"results": results})
+    assert "to 300 real pictures of fish in Inception's features; 20 heun steps, guidance scale 1." in text
 
 
 def test_latents_that_diffusers_has_no_place_for_go_without_its_folder(random_model, tmp_path, vae):

@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from dit.classifier import CHUNK
 from dit.pipeline import from_pictures
 from dit.weights import WeightsError
 from train import classifier, solids
@@ -27,7 +28,7 @@ def unseen():
 @pytest.fixture
 def small():
     torch.manual_seed(0)
-    return Classifier(ClassifierConfig(channels=(4, 8), side=16)).eval()
+    return Classifier(ClassifierConfig(classes=solids.CLASSES, channels=(4, 8), side=16)).eval()
 
 
 def test_the_bundled_classifier_knows_solids_it_never_saw(judge, unseen):
@@ -85,11 +86,9 @@ def test_logits_are_a_linear_function_of_the_features(judge, unseen):
 
 def test_a_label_does_not_depend_on_the_other_pictures(judge, unseen):
     pictures, _ = unseen
-    together = judge.classify(pictures[: classifier.CHUNK + 3])
-    alone = [
-        int(judge.classify(pictures[i : i + 1])[0]) for i in (0, 7, classifier.CHUNK, classifier.CHUNK + 2)
-    ]
-    assert alone == [together[i] for i in (0, 7, classifier.CHUNK, classifier.CHUNK + 2)]
+    together = judge.classify(pictures[: CHUNK + 3])
+    alone = [int(judge.classify(pictures[i : i + 1])[0]) for i in (0, 7, CHUNK, CHUNK + 2)]
+    assert alone == [together[i] for i in (0, 7, CHUNK, CHUNK + 2)]
     assert judge.classify(pictures[:0]).shape == (0,)
 
 
@@ -162,8 +161,8 @@ def test_missing_truncated_and_foreign_files_are_refused(small, tmp_path):
         ({"config": '{"colour": 1}'}, "unknown config fields.*colour"),
         ({"config": "{"}, "expected a header of JSON, found a broken one"),
         ({"provenance": "{"}, "expected a header of JSON, found a broken one"),
-        ({"config": '{"channels": []}'}, "at least one width"),
-        ({"config": '{"channels": [4, 8], "side": 1}'}, "side is 1"),
+        ({"config": '{"classes": ["a", "b"], "channels": []}'}, "at least one width"),
+        ({"config": '{"classes": ["a", "b"], "channels": [4, 8], "side": 1}'}, "side is 1"),
     ],
 )
 def test_a_broken_config_is_refused(small, tmp_path, changes, message):
