@@ -9,6 +9,7 @@ import tyro
 
 import dit
 from dit.command import exit_status
+from dit.files import sha256
 from dit.weights import ZOO, save
 
 LICENCE = "Apache-2.0"  # of the bundled weights: the repository's own
@@ -33,10 +34,11 @@ def bundle(run_dir: Path, name: str, zoo: Path = ZOO) -> Path:
     """
     if name != Path(name).name or name.startswith("."):
         raise ValueError(f"name is {name!r}; it must be a plain file name such as DiT-T-4-solids")
-    model = dit.load(run_dir / "weights.safetensors")
+    trained = run_dir / "weights.safetensors"
+    model = dit.load(trained)
     kept = {k: v for k, v in model.provenance.items() if k != "results"}  # those were of other digits
     path = zoo / f"{name}.safetensors"
-    save(path, model, kept | {"name": name, "licence": LICENCE}, dtype=torch.bfloat16)
+    save(path, model, kept | {"name": name, "licence": LICENCE, "run": sha256(trained)}, dtype=torch.bfloat16)
     return path
 
 

@@ -1,50 +1,61 @@
 """How good a model's pictures are: `python -m train.evaluate WEIGHTS`.
 
-Picture k shows class k % 10 and starts from seed `seed + k`, so that more pictures contain the fewer. The
-judge is the classifier of `train.classifier`: how many it recognises as the class asked for, beside its
-accuracy on held-out real pictures; and the Frechet distance to those, in what its last layer sees.
+Draws pictures of all classes (`train.draws`), looks at them with an extractor (`train.features`), and
+compares them with real ones (`train.reference`) by all measures (`train.measures`). --work-dir keeps what is
+drawn already, and the same command continues there.
 """
 
 import json
 import sys
-from dataclasses import dataclass, replace
+import warnings
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 from PIL import Image
-from tqdm import tqdm
 
 import dit
 from dit.command import exit_status
 from dit.files import atomic_write, sha256
 from dit.pictures import contact_sheet
-from dit.pipeline import Pipeline, find_device, usual_guidance
-from dit.settings import SampleSettings
+from dit.pipeline import Pipeline, usual_guidance
+from dit.speed import machine
 from dit.weights import describe, locate, set_provenance
 from train import solids
-from train.classifier import DEFAULT, HELD_OUT_SEED, Classifier, accuracy
-from train.classifier import load as load_classifier
-from train.data import solids_cache
-from train.frechet import Gaussian
+from train.adm import write_samples
+from train.classifier import DEFAULT
+from train.draws import Draw, digest_of, draw, open_pipelines
+from train.features import ClassifierFeatures, Extractor
+from train.measures import measure
 from train.record import commit
+from train.reference import SOLIDS_PICTURES as REFERENCE_PICTURES
+from train.reference import Wish, open_reference
+from train.resampling import Resampling
+from train.result_table import table
 
-REFERENCE_PICTURES = 5000  # real ones that generated pictures are compared with
+UNCONDITIONAL = 10  # times `pictures_per_class` are drawn of a model without classes; rows of its grid
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Draw pictures of every class, count how many a classifier recognises, compare them with real ones."""
+    """Draw pictures of every class, measure how near they are to real ones, and count those recognised."""
 
     weights: tyro.conf.Positional[str]
     """weights file, or the name of a bundled model"""
     pictures_per_class: int = 100
-    """pictures drawn of each class"""
+    """pictures drawn of each class; of a model without classes, ten times as many in all"""
+    samples: int | None = None
+    """pictures drawn in all, instead; classes take turns"""
     steps: int = 50
     """of the sampler; each is one network call, of heun two"""
     guidance_scale: float | None = None
     """classifier-free guidance, 1 is none; default: as it was evaluated before, else 2, or 1 if it must be"""
+    guidance_interval: tuple[float, float] | None = None
+    """lowest and highest noise level that are guided: timesteps, sigmas, or times 0 to 1; default: all"""
+    cache_every: int = 1
+    """steps from one at which blocks compute to the next; between they serve again (FORA); 1: all compute"""
     sampler: str = "auto"
     """ddim, dpm-solver++ or ddpm; of an EDM model heun; of a flow euler, heun or sde; auto: the first"""
     eta: float = 0.0
@@ -54,15 +65,30 @@ class Evaluation:
     batch_size: int = 50
     """pictures drawn together; changes the speed only"""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps, ..."""
-    classifier: Path = DEFAULT
-    """file of the judge"""
+    """auto (every CUDA GPU, else what there is), cpu, cuda, cuda:1, mps, ..."""
+    features: Literal["classifier", "inception"] = "classifier"
+    """what looks at the pictures; inception: needs torch-fidelity, makes the measures FID, KID, IS, sFID"""
+    classifier: Path | None = None
+    """file of the classifier; default: that of the model's data set, of a set not known that of solids"""
+    reference: str | None = None
+    """real pictures: solids (held-out ones), a folder, a data set, an .npz of ADM's suite; default: solids,
+    of a model that learnt these"""
+    reference_pictures: int = 0
+    """how many of them, evenly from the set; 0: all, of solids 5,000"""
+    reference_split: str = "train"
+    """of a data set"""
+    resamples: int = 100
+    """times that the pictures are drawn again for each confidence interval"""
+    work_dir: Path | None = None
+    """folder that keeps what is drawn, to continue there"""
     grid: Path | None = None
     """picture file to write: one row a class"""
     grid_columns: int = 16
     """pictures of each class in the grid, at most"""
     grid_scale: int = 2
     """screen pixels a pixel in the grid"""
+    npz: Path | None = None
+    """file to write for ADM's evaluation suite: all pictures, and their labels"""
     out: Path | None = None
     """JSON file to write"""
     record: bool = False
@@ -72,33 +98,23 @@ class Evaluation:
         for name in ("pictures_per_class", "batch_size", "grid_columns", "grid_scale"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.samples is not None and self.samples < 2:
+            raise ValueError(f"samples is {self.samples}; it must be at least 2")
 
-
-def draw(pipeline: Pipeline, evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
-    """The model's pictures (N, H, W, 3) uint8, and the labels (N,) int64 that they were asked to show.
-
-    Raises:
-        ValueError: settings that the sampler or the model cannot serve.
-    """
-    classes = len(solids.CLASSES)  # an unconditional model draws as many pictures, whatever they show
-    total = classes * evaluation.pictures_per_class
-    pictures = []
-    with tqdm(total=total * evaluation.steps, desc="drawing", unit="step") as bar:  # one picture, one step
-        for start in range(0, total, evaluation.batch_size):
-            batch = range(start, min(start + evaluation.batch_size, total))
-            settings = SampleSettings(
-                classes=[k % classes for k in batch],
-                seeds=[evaluation.seed + k for k in batch],
-                steps=evaluation.steps,
-                guidance_scale=evaluation.guidance_scale,
-                sampler=evaluation.sampler,
-                eta=evaluation.eta,
-            )
-            for frame in pipeline.stream(settings):
-                last = frame.x0
-                bar.update(len(batch))
-            pictures.append(last)
-    return np.concatenate(pictures), np.arange(total) % classes
+    def wish(self, model: dit.Backbone) -> Draw:
+        """What to draw of this model. Raises ValueError for settings that cannot serve it."""
+        drawn = Draw(
+            samples=self.samples or (model.config.num_classes or UNCONDITIONAL) * self.pictures_per_class,
+            steps=self.steps,
+            guidance_scale=usual_guidance(model) if self.guidance_scale is None else self.guidance_scale,
+            sampler=self.sampler,
+            eta=self.eta,
+            guidance_interval=self.guidance_interval,
+            cache_every=self.cache_every,
+            seed=self.seed,
+            batch_size=self.batch_size,
+        )
+        return drawn.resolved(model.config)
 
 
 def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
@@ -106,92 +122,107 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
 
     Raises:
         WeightsError: a file that is not a model, or not a classifier.
-        ValueError: a setting is out of range, or the model draws what the classifier does not know.
+        ValueError: a setting is out of range, the model draws what the classifier does not know, or there is
+            nothing to compare with.
     """
     path, code = locate(evaluation.weights), commit()
-    digest = sha256(path)
-    model, judge = dit.load(path), load_classifier(evaluation.classifier)
-    check(model, judge)
-    wish = SampleSettings(classes=[0], seeds=[0], sampler=evaluation.sampler, eta=evaluation.eta)
-    scale = usual_guidance(model) if evaluation.guidance_scale is None else evaluation.guidance_scale
-    evaluation = replace(evaluation, sampler=wish.resolved(model.config).sampler, guidance_scale=scale)
-    pictures, labels = draw(Pipeline(model, find_device(evaluation.device)), evaluation)
-    told = {}
-    if model.config.num_classes:  # else nothing was asked for that could be recognised
-        told["accuracy"] = accuracy(judge.classify(pictures), labels, judge.config.classes)
+    file = {"sha256": sha256(path)} if path.is_file() else {}
+    pipelines = open_pipelines(path, evaluation.device)
+    model, wish = pipelines[0].model, evaluation.wish(pipelines[0].model)
+    extractor = open_extractor(evaluation, pipelines[0])
+    real = reference_of(evaluation, pipelines[0])
+    check(model, extractor, real.side)
+    reference = open_reference(real, extractor)
+    pictures, labels = draw(pipelines, wish, evaluation.work_dir)
+    asked = labels if model.config.num_classes and extractor.classes else None
+    measured = measure(pictures, asked, extractor, reference, Resampling(evaluation.resamples))
+    measured["frechet"] |= {f"reference_{k}": v for k, v in reference.told.items() if k == "seed"}
     results = {
         "weights": path.name,
-        "sha256": digest,
-        "sampler": evaluation.sampler,
-        "steps": evaluation.steps,
-        "guidance_scale": evaluation.guidance_scale,
-        "eta": evaluation.eta,
-        "seed": evaluation.seed,
+        **file,
+        "network": digest_of(model),
+        **{name: value for name, value in asdict(wish).items() if name not in ("samples", "batch_size")},
+        "classes": model.config.num_classes,
         "pictures": len(pictures),
-        "pictures_per_class": evaluation.pictures_per_class,
-        **told,
-        "frechet": frechet(judge, pictures),
-        "classifier": {
-            "file": evaluation.classifier.name,
-            "sha256": sha256(evaluation.classifier),
-            "held_out": judge.provenance["held_out"],
-        },
+        "pictures_per_class": len(pictures) // (model.config.num_classes or UNCONDITIONAL),
+        **measured,
+        "reference": reference.told,
+        "extractor": extractor.told(),
         "commit": code,
+        "machine": machine(pipelines[0].device),
     }
+    if isinstance(extractor, ClassifierFeatures):
+        told = {name: value for name, value in extractor.told().items() if name != "name"}
+        results["classifier"] = told | {"held_out": extractor.model.provenance["held_out"]}
     return results, pictures
 
 
-def frechet(judge: Classifier, pictures: np.ndarray) -> dict[str, Any]:
-    """Frechet distance of pictures (N, H, W, 3) uint8 to held-out real ones, in the classifier's features.
+def open_extractor(evaluation: Evaluation, pipeline: Pipeline) -> Extractor:
+    """What looks at the pictures.
 
-    "real" is that between real ones and as many others (up to 5000): what a perfect model would come to,
-    since few pictures are never distributed quite like many.
+    Raises:
+        WeightsError, ValueError: it is not here; the message says what to do.
     """
-    reference = REFERENCE_PICTURES
-    real = solids_cache(2 * reference, judge.config.side, HELD_OUT_SEED)
-    expected = Gaussian.of(judge.features_of(real[:reference]))
-    others = real[reference : reference + len(pictures)]
-    return {
-        "distance": Gaussian.of(judge.features_of(pictures)).distance(expected),
-        "real": Gaussian.of(judge.features_of(others)).distance(expected),
-        "reference_pictures": reference,
-        "reference_seed": HELD_OUT_SEED,
-    }
+    if evaluation.features == "inception":
+        from train.inception import InceptionFeatures
+
+        return InceptionFeatures(pipeline.device)
+    if evaluation.classifier is not None:
+        return ClassifierFeatures(evaluation.classifier, pipeline.device)
+    name = _dataset(pipeline.model)
+    path = DEFAULT.parent / f"{name}.safetensors"
+    if not path.is_file():
+        raise ValueError(
+            f"no classifier is bundled for {name!r}, which the model learnt; give one: --classifier FILE, "
+            "or use --features inception"
+        )
+    return ClassifierFeatures(path, pipeline.device)
 
 
-def check(model: dit.Backbone, judge: Classifier) -> None:
-    """Raises ValueError unless the classifier, itself measured, knows the model's classes and size."""
-    known = list(judge.config.classes)
+def reference_of(evaluation: Evaluation, pipeline: Pipeline) -> Wish:
+    """Which real pictures to compare with. Raises ValueError where that must be said."""
+    config, name = pipeline.model.config, evaluation.reference
+    if name is None and (name := _dataset(pipeline.model)) != solids.SOLIDS:
+        raise ValueError(
+            f"the model learnt {name!r}; say what its pictures are compared with: --reference, such as the "
+            "folder it was trained on, with --reference-split where there are some"
+        )
+    pictures = evaluation.reference_pictures or (REFERENCE_PICTURES if name == solids.SOLIDS else 0)
+    side = config.input_size * (pipeline.autoencoder.factor if pipeline.autoencoder else 1)
+    channels = 1 if config.in_channels == 1 else 3
+    return Wish(name=name, pictures=pictures, split=evaluation.reference_split, side=side, channels=channels)
+
+
+def _dataset(model: dit.Backbone) -> str:
+    return str(model.provenance.get("dataset") or solids.SOLIDS)
+
+
+def check(model: dit.Backbone, extractor: Extractor, side: int) -> None:
+    """Raises ValueError unless the extractor, itself measured, knows the model's classes and size.
+
+    side: of the pictures that the model draws.
+    """
+    if not isinstance(extractor, ClassifierFeatures):
+        return
+    known = list(extractor.classes)
     named, classes = model.provenance.get("classes"), model.config.num_classes
     if classes and (named != known or classes != len(known)):
         raise ValueError(
             f"the model has {classes} classes, named {named} in its provenance, but the "
-            f"classifier knows {known}; evaluate a model trained on those, or an unconditional one"
+            f"classifier knows {known}; evaluate a model trained on those, or an unconditional one, or give "
+            "a classifier of its classes: --classifier FILE; --features inception does without accuracy"
         )
-    size = (model.config.in_channels, model.config.input_size)
-    if size != (3, judge.config.side):
+    channels = 3 if model.config.is_latent else model.config.in_channels
+    if (channels, side) != (3, extractor.side):
         raise ValueError(
-            f"the model draws {size[0]} channels of side {size[1]}, but the classifier knows 3 of side "
-            f"{judge.config.side}; evaluate a model of that size"
+            f"the model draws {channels} channels of side {side}, but the classifier knows 3 of side "
+            f"{extractor.side}; evaluate a model of that size, or use --features inception"
         )
-    if "held_out" not in judge.provenance:
+    if "held_out" not in extractor.model.provenance:
         raise ValueError(
             "the classifier's provenance has no held_out accuracy to compare with; "
             "make it again with python -m train.classifier"
         )
-
-
-def table(results: dict[str, Any]) -> str:
-    """The results for a terminal: what the classifier recognises, of generated and of real pictures."""
-    lines, real = [f"{'class':<12}{'generated':>10}{'real':>10}"], results["classifier"]["held_out"]
-    if found := results.get("accuracy"):
-        for name, share in found["per_class"].items():
-            lines.append(f"{name:<12}{share:>10.1%}{real['per_class'][name]:>10.1%}")
-        lines.append(f"{'all':<12}{found['overall']:>10.1%}{real['overall']:>10.1%}")
-    if "frechet" in results:  # not in those from before it was measured
-        distances = results["frechet"]
-        lines.append(f"{'Frechet':<12}{distances['distance']:>10.3f}{distances['real']:>10.3f}")
-    return "\n".join(lines)
 
 
 def grid(pictures: np.ndarray, classes: int, columns: int, scale: int) -> Image.Image:
@@ -199,7 +230,9 @@ def grid(pictures: np.ndarray, classes: int, columns: int, scale: int) -> Image.
 
     pictures: (N, H, W, 3) uint8, of class 0, 1, ... in turn.
     """
-    return contact_sheet(np.stack([pictures[y::classes][:columns] for y in range(classes)]), scale)
+    rows = min(classes, len(pictures))
+    columns = min(columns, len(pictures) // rows)
+    return contact_sheet(np.stack([pictures[y::classes][:columns] for y in range(rows)]), scale)
 
 
 def record(weights_path: Path | str, results: dict[str, Any]) -> None:
@@ -222,7 +255,10 @@ def main(arguments: list[str]) -> int:
 
 def _report(arguments: list[str]) -> None:
     evaluation = tyro.cli(Evaluation, prog="python -m train.evaluate", args=arguments)
-    results, pictures = evaluate(evaluation)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        results, pictures = evaluate(evaluation)
+    classes = results["classes"]
     print(table(results))
     if evaluation.record:
         path = locate(evaluation.weights)
@@ -231,8 +267,10 @@ def _report(arguments: list[str]) -> None:
     if evaluation.out:
         text = json.dumps(results, indent=1) + "\n"
         atomic_write(evaluation.out, lambda temporary: temporary.write_text(text))
+    if evaluation.npz:
+        write_samples(evaluation.npz, pictures, np.arange(len(pictures)) % classes if classes else None)
     if evaluation.grid:
-        sheet = grid(pictures, len(solids.CLASSES), evaluation.grid_columns, evaluation.grid_scale)
+        sheet = grid(pictures, classes or UNCONDITIONAL, evaluation.grid_columns, evaluation.grid_scale)
         atomic_write(evaluation.grid, lambda temporary: sheet.save(temporary, format="png"))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import dit
+from dit.files import sha256
 from dit.weights import WeightsError
 from train.bundle import bundle
 
@@ -25,7 +26,9 @@ def run_dir(tmp_path: Path) -> Path:
 def test_a_bundled_model_is_the_run_rounded_to_bfloat16(run_dir: Path, tmp_path: Path) -> None:
     path = bundle(run_dir, "DiT-N-8-test", tmp_path / "zoo")
     before, after = dit.load(run_dir / "weights.safetensors"), dit.load(path)
-    assert after.provenance == {"images_seen": 7, "name": "DiT-N-8-test", "licence": "Apache-2.0"}
+    trained = sha256(run_dir / "weights.safetensors")
+    said = {"images_seen": 7, "name": "DiT-N-8-test", "licence": "Apache-2.0", "run": trained}
+    assert after.provenance == said
     for name, tensor in before.state_dict().items():
         exact = tensor if name == "pos_embed" else tensor.bfloat16().float()
         assert torch.equal(after.state_dict()[name], exact), name

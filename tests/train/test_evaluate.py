@@ -1,6 +1,7 @@
 """Evaluating a model end to end: what is drawn, what is counted, what is written."""
 
 import hashlib
+import importlib.util
 import json
 
 import numpy as np
@@ -13,12 +14,17 @@ from safetensors.torch import load_file, save_file
 import dit
 from dit.files import sha256
 from dit.weights import WeightsError, describe, save
+from tests.train.picture_files import picture_folder
 from train import evaluate, solids
 from train.classifier import DEFAULT, Classifier, ClassifierConfig, load
 from train.classifier import save as save_classifier
-from train.evaluate import Evaluation, check, draw, grid, main, record, table
+from train.draws import Draw, digest_of, draw
+from train.evaluate import Evaluation, check, grid, main, record
+from train.features import ClassifierFeatures
+from train.result_table import table
 
 QUICK = ["--pictures-per-class", "3", "--steps", "2", "--batch-size", "7", "--device", "cpu"]
+QUICK += ["--resamples", "20"]
 
 
 @pytest.fixture(autouse=True)
@@ -67,59 +73,27 @@ def test_a_model_is_evaluated_end_to_end(weights, tmp_path, capsys):
     assert results["classifier"]["held_out"] == load().provenance["held_out"]
     assert results["classifier"]["sha256"] == hashlib.sha256(DEFAULT.read_bytes()).hexdigest()
     assert results["commit"]
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0].split() == ["class", "generated", "real"] and printed[-2].split()[0] == "all"
+    assert results["network"] == digest_of(dit.load(weights)) and results["machine"].startswith("cpu")
+    assert (results["classes"], results["pictures"], results["guidance_interval"]) == (10, 30, None)
+    assert results["extractor"] == {"name": "classifier", "file": DEFAULT.name,
+                                    "sha256": results["classifier"]["sha256"]}  # fmt: skip
+    assert results["reference"] == {"name": "solids", "pictures": 60, "seed": 1, "version": solids.VERSION}
+    said = capsys.readouterr()
+    printed = said.out.splitlines()
+    assert printed[0].split() == ["class", "generated", "real"] and printed[11].split()[0] == "all"
+    assert [line.split()[0] for line in printed[1:11]] == list(solids.CLASSES)
     distances = results["frechet"]
-    assert printed[-1].split() == ["Frechet", f"{distances['distance']:.3f}", f"{distances['real']:.3f}"]
+    assert printed[12].startswith(f"Frechet     {distances['distance']:>10.3f}  (")
+    assert printed[12].endswith(f"real pictures {distances['real']:.3f}")
+    assert [line.split()[0] for line in printed[12:]] == [
+        "Frechet", "spatial", "kernel", "score", "precision", "recall",
+    ]  # fmt: skip
+    assert "FID" not in said.out  # which is of another network
+    assert said.err.count("warning: 30 generated pictures are no more than the features") == 1
     assert distances["distance"] > distances["real"] > 0  # pictures of noise
-    assert [line.split()[0] for line in printed[1:-2]] == list(solids.CLASSES)
+    assert (distances["reference_pictures"], distances["reference_seed"]) == (60, 1)
     assert Image.open(sheet).size == (2 * 129 - 1, 10 * 129 - 1)
     assert weights.read_bytes() == before  # without --record the weights stay as they are
-
-
-def test_pictures_follow_from_class_and_seed_alone():
-    pipeline = dit.Pipeline(tiny())
-    evaluation = Evaluation(
-        weights="", pictures_per_class=2, steps=2, seed=40, batch_size=7, guidance_scale=1.5
-    )
-    pictures, labels = draw(pipeline, evaluation)
-    assert pictures.shape == (20, 32, 32, 3) and pictures.dtype == np.uint8
-    assert labels.tolist() == [*range(10)] * 2
-    for k in (0, 6, 7, 19):
-        settings = dit.SampleSettings(classes=[k % 10], seeds=[40 + k], steps=2, guidance_scale=1.5)
-        alone = pipeline.generate(settings).x0[0]
-        assert np.abs(alone.astype(int) - pictures[k]).max() <= 1, k  # batches differ in rounding
-    assert len({picture.tobytes() for picture in pictures}) == 20
-    other = dit.SampleSettings(classes=[1], seeds=[40], steps=2, guidance_scale=1.5)
-    assert np.abs(pipeline.generate(other).x0[0].astype(int) - pictures[0]).max() > 10  # the class matters
-
-
-@pytest.mark.parametrize("change", [{"sampler": "ddpm"}, {"eta": 1.0}, {"guidance_scale": 4.0}, {"steps": 3}])
-def test_every_setting_reaches_the_sampler(change):
-    pipeline = dit.Pipeline(tiny())
-    evaluation = Evaluation(
-        weights="", **{"pictures_per_class": 1, "steps": 2, "guidance_scale": 1.5} | change
-    )
-    pictures, _ = draw(pipeline, evaluation)
-    settings = {"steps": 2, "guidance_scale": 1.5}
-    direct = {"classes": list(range(10)), "seeds": list(range(10))}
-    changed = pipeline.generate(dit.SampleSettings(**direct, **settings | change)).x0
-    unchanged = pipeline.generate(dit.SampleSettings(**direct, **settings)).x0
-    assert (pictures == changed).all() and (pictures != unchanged).any()
-
-
-def test_perfect_and_mislabelled_pictures_are_counted_as_such(weights, monkeypatch):
-    pictures, labels = solids.render(range(100), seed=6)
-    monkeypatch.setattr(evaluate, "draw", lambda *_: (pictures, labels))
-    evaluation = Evaluation(weights=str(weights), device="cpu")
-    results, drawn = evaluate.evaluate(evaluation)
-    assert drawn is pictures and results["accuracy"]["overall"] >= 0.97
-    swapped = np.where(labels == 0, 1, np.where(labels == 1, 0, labels))
-    monkeypatch.setattr(evaluate, "draw", lambda *_: (pictures, swapped))
-    wrong = evaluate.evaluate(evaluation)[0]["accuracy"]
-    assert wrong["per_class"]["sphere"] <= 0.1 and wrong["per_class"]["cube"] <= 0.1
-    assert wrong["per_class"]["star"] >= 0.9
-    assert wrong["overall"] == pytest.approx(0.8, abs=0.03)
 
 
 def test_the_table_shows_generated_beside_real():
@@ -143,6 +117,8 @@ def test_the_grid_has_a_row_a_class_and_white_lines_between():
     assert (sheet[4] == 255).all() and (sheet[:, [4, 9]] == 255).all()
     assert (np.delete(np.delete(sheet, 4, 0), [4, 9], 1) < 6).all()
     assert grid(pictures, classes=2, columns=1, scale=1).size == (2, 5)
+    assert grid(pictures, classes=4, columns=3, scale=1).size == (2, 11)  # as many as each class has
+    assert grid(pictures, classes=100, columns=3, scale=1).size == (2, 17)  # of those classes that have some
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.bfloat16])
@@ -187,16 +163,16 @@ def test_files_that_are_no_weights_are_not_touched(tmp_path):
 
 
 def test_a_model_of_other_classes_is_refused(weights, tmp_path, capsys):
-    judge, model = load(), tiny()
-    check(model, judge)
+    judge, model = ClassifierFeatures(), tiny()
+    check(model, judge, 32)
     for classes in (None, ["cat"], list(reversed(solids.CLASSES))):
         model.provenance = {"classes": classes}
         with pytest.raises(ValueError, match="the model has 10 classes.*evaluate a model trained on those"):
-            check(model, judge)
-    check(tiny(num_classes=0), judge)  # nothing is asked of it
-    for other in (tiny(input_size=64), tiny(in_channels=1)):
+            check(model, judge, 32)
+    check(tiny(num_classes=0), judge, 32)  # nothing is asked of it
+    for other, side in ((tiny(input_size=64), 64), (tiny(in_channels=1), 32)):
         with pytest.raises(ValueError, match="channels of side.*evaluate a model of that size"):
-            check(other, judge)
+            check(other, judge, side)
     model.provenance = {"classes": ["cat"]}
     save(weights, model, model.provenance)
     out = tmp_path / "results.json"
@@ -213,15 +189,16 @@ def test_an_unconditional_model_has_a_distance_and_no_accuracy(tmp_path, capsys)
     results = json.loads(out.read_text())
     assert results["guidance_scale"] == 1  # it cannot be guided
     assert "accuracy" not in results and results["frechet"]["distance"] > 0
-    assert capsys.readouterr().out.splitlines()[-1].split()[0] == "Frechet"
+    assert capsys.readouterr().out.splitlines()[0].split()[0] == "Frechet"
+    assert (results["classes"], results["pictures"]) == (0, 30)
     assert describe(path)[1]["results"]["frechet"] == results["frechet"]
     assert Image.open(sheet).size[1] > 10 * 32  # ten rows, as of other models
 
 
 def test_an_unmeasured_classifier_is_refused(tmp_path):
-    save_classifier(tmp_path / "c.safetensors", Classifier(ClassifierConfig()), {})
+    save_classifier(tmp_path / "c.safetensors", Classifier(ClassifierConfig(classes=solids.CLASSES)), {})
     with pytest.raises(ValueError, match="no held_out accuracy.*python -m train.classifier"):
-        check(tiny(), load(tmp_path / "c.safetensors"))
+        check(tiny(), ClassifierFeatures(tmp_path / "c.safetensors"), 32)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +208,9 @@ def test_an_unmeasured_classifier_is_refused(tmp_path):
         (["--steps", "0"], "steps is 0; it must be from 1"),
         (["--guidance-scale", "-1"], "guidance_scale is -1.0"),
         (["--classifier", "none.safetensors"], "no such classifier"),
+        (["--resamples", "3"], "resamples is 3; an interval"),
+        (["--reference", "no-such-set"], "no-such-set"),
+        (["--guidance-interval", "9", "3"], "guidance_interval is (9.0, 3.0)"),
     ],
 )
 def test_bad_settings_end_with_a_message(weights, capsys, arguments, message):
@@ -240,15 +220,61 @@ def test_bad_settings_end_with_a_message(weights, capsys, arguments, message):
 
 @pytest.mark.parametrize("name", ["pictures_per_class", "batch_size", "grid_columns", "grid_scale"])
 def test_sizes_below_one_are_refused(name):
+    with pytest.raises(ValueError, match="samples is 1; it must be at least 2"):
+        Evaluation(weights="x", samples=1)
     with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
         Evaluation(weights="x", **{name: 0})
 
 
-def test_real_pictures_are_as_near_as_real_ones_come_and_spoilt_ones_are_not():
-    judge, real = load(), solids.render(range(300), seed=5, side=32)[0]
-    found = evaluate.frechet(judge, real)
-    assert found["distance"] == pytest.approx(found["real"], rel=1.0)
-    assert (found["reference_pictures"], found["reference_seed"]) == (60, 1)
-    spheres = solids.render(range(0, 3000, 10), seed=5, side=32)[0]
-    assert evaluate.frechet(judge, spheres)["distance"] > 3 * found["distance"]
-    assert evaluate.frechet(judge, 255 - real)["distance"] > 1.2 * found["distance"]
+def test_the_suites_file_holds_what_was_drawn_and_what_was_asked_for(weights, tmp_path):
+    out, npz, kept = tmp_path / "results.json", tmp_path / "samples.npz", tmp_path / "work"
+    files = ["--npz", str(npz), "--out", str(out), "--work-dir", str(kept)]
+    arguments = [str(weights), *QUICK, "--samples", "12", "--seed", "3", *files]
+    assert main(arguments) == 0
+    with np.load(npz) as file:
+        pictures, labels = file["arr_0"], file["arr_1"]
+    assert labels.tolist() == [*range(10), 0, 1] and pictures.shape == (12, 32, 32, 3)
+    wish = Draw(samples=12, steps=2, batch_size=7, seed=3, guidance_scale=2.0)
+    drawn = draw([dit.Pipeline.load(weights)], wish, tmp_path / "other")[0]
+    np.testing.assert_array_equal(pictures, drawn)
+    results = json.loads(out.read_text())
+    assert (results["pictures"], results["pictures_per_class"], results["guidance_scale"]) == (12, 1, 2.0)
+    chunks = {path: path.stat().st_mtime_ns for path in kept.rglob("*.npy")}
+    assert len(chunks) == 2 and main(arguments) == 0  # nothing is drawn anew
+    assert {path: path.stat().st_mtime_ns for path in kept.rglob("*.npy")} == chunks
+    assert json.loads(out.read_text()) == results
+
+
+def test_a_model_of_other_pictures_says_what_to_compare_with(tmp_path, capsys):
+    """Of a data set without a classifier here: what is missing is named, one thing after the other."""
+    model, path = tiny(num_classes=0), tmp_path / "free.safetensors"
+    save(path, model, {"dataset": "flowers"})
+    arguments = [str(path), *QUICK]
+    assert main(arguments) == 1
+    assert "no classifier is bundled for 'flowers'" in capsys.readouterr().err
+    arguments += ["--classifier", str(DEFAULT)]
+    assert main(arguments) == 1
+    assert "the model learnt 'flowers'; say what" in capsys.readouterr().err
+    folder = picture_folder(tmp_path / "flowers", per_class=4)
+    assert main([*arguments, "--reference", str(folder), "--out", str(tmp_path / "results.json")]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["reference"]["pictures"] == 12 and "real" not in results["frechet"]
+    assert results["frechet"]["distance"] > 0 and "accuracy" not in results
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert main([*arguments, "--reference", str(empty)]) == 1
+    assert "there are no pictures in it" in capsys.readouterr().err
+
+
+def test_on_inceptions_features_the_measures_have_their_usual_names():
+    value = {"distance": 1.5, "interval": [1.0, 2.0]}
+    results = {"extractor": {"name": "inception"}, "frechet": value, "spatial": value, "kernel": value}
+    assert [line.split()[0] for line in table(results).splitlines()] == ["FID", "sFID", "KID"]
+    results["extractor"]["name"] = "classifier"
+    assert [line.split()[0] for line in table(results).splitlines()] == ["Frechet", "spatial", "kernel"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch_fidelity") is not None, reason="it is installed")
+def test_inception_that_is_not_here_ends_with_a_message(weights, capsys):
+    assert main([str(weights), *QUICK, "--features", "inception"]) == 1
+    assert "pip install torch-fidelity" in capsys.readouterr().err
