@@ -1,6 +1,7 @@
 """DiT Lab, the demo: `python app.py`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 
@@ -19,17 +20,25 @@ class App:
     """decodes latents: ft-mse, ft-ema, original, taesd (small, fast), a folder; default: each model's own"""
     tiling: bool = False
     """decode in tiles: 512 x 512 on little memory"""
+    tables: Path | None = None
+    """folder of what python -m train.sweep has measured; default: the bundled one, assets/zoo"""
 
 
 def main(app: App) -> None:
     """Load the models, time them, and serve until interrupted."""
     from dit.pipeline import find_device
+    from dit.weights import ZOO
     from ui import page
     from ui.studio import open_studio
 
     try:
         studio = open_studio(
-            app.weights, find_device(app.device), app.max_resident, app.autoencoder, app.tiling
+            app.weights,
+            find_device(app.device),
+            app.max_resident,
+            app.autoencoder,
+            app.tiling,
+            app.tables or ZOO,
         )
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None

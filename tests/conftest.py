@@ -15,7 +15,9 @@ import dit
 from dit.backbone import Backbone
 from dit.config import ModelConfig
 from dit.dit import DiT
+from dit.measured import save_family
 from dit.presets import MODELS
+from tests.families import made_up
 
 DATA = Path(__file__).parent / "data"
 
@@ -135,7 +137,10 @@ def ladder_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory, ladder_files: list[Path]) -> Iterator[str]:
-    """Address of the app: the bundled models, the random ones, "edm", and "free", which knows no classes."""
+    """Address of the app: the bundled models, the random ones, "edm", and "free", which knows no classes.
+
+    Of the random ones there is a table, made up, and another file that is none.
+    """
     from benchmarks.browser import serve  # needs playwright, which the other tests do without
 
     folder = tmp_path_factory.mktemp("app")
@@ -143,7 +148,11 @@ def address(tmp_path_factory: pytest.TempPathFactory, ladder_files: list[Path]) 
         random_weights(folder / "edm.safetensors", "DiffiT-C-32"),
         random_weights(folder / "free.safetensors", "DiT-C/4", classes=()),
     ]
-    with serve(["--weights", *map(str, [*ladder_files, *others])], folder / "app.log") as served:
+    tables = folder / "tables"
+    save_family(tables / "toys.json", made_up())
+    (tables / "wrong.json").write_text("{}")
+    arguments = ["--weights", *map(str, [*ladder_files, *others]), "--tables", str(tables)]
+    with serve(arguments, folder / "app.log") as served:
         yield served.address
 
 

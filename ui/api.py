@@ -10,12 +10,13 @@ import gradio as gr
 from dit.pictures import with_settings
 from dit.pipeline import Frame
 from ui.jobs import check, draw
+from ui.request import Wish
 from ui.studio import Studio
 from ui.turns import Turns
 
 
 def build(studio: Studio, turns: Turns) -> None:
-    """Add /generate(model, class, steps, guidance_scale, seed, pictures, sampler) to the open Blocks."""
+    """Add /generate to the open Blocks; its arguments are those of `Wish`, in their order."""
     first = studio.first
     inputs = [
         gr.Textbox(first.name, label="model", visible=False),
@@ -25,19 +26,17 @@ def build(studio: Studio, turns: Turns) -> None:
         gr.JSON("0", label="seed", visible=False),
         gr.JSON("1", label="pictures", visible=False),
         gr.Textbox("auto", label="sampler", visible=False),
+        gr.JSON('"all"', label="guidance_interval", visible=False),
+        gr.JSON("1", label="cache_every", visible=False),
     ]
     outputs = [
         gr.Gallery(label="pictures", format="png", visible=False),
         gr.JSON(label="settings", visible=False),
     ]
 
-    async def endpoint(
-        model: str, label: str, steps: Any, guidance_scale: Any, seed: Any, pictures: Any, sampler: str,
-        session: gr.Request,
-    ) -> AsyncIterator[tuple]:  # fmt: skip
+    async def endpoint(session: gr.Request, *sent: Any) -> AsyncIterator[tuple]:
         """Draw pictures of one class: PNG files with their settings inside, and what they cost."""
-        values = (model, label, steps, guidance_scale, seed, pictures, sampler)
-        request = await asyncio.to_thread(check, studio, *values)
+        request = await asyncio.to_thread(check, studio, Wish(*sent))
         frame = None
         async with contextlib.aclosing(draw(turns, request, session.session_hash)) as events:
             async for event in events:

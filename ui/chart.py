@@ -1,9 +1,9 @@
-"""A scatter chart on two logarithmic axes, as inline SVG: hover, keyboard and click show what a point is."""
+"""A chart of points and lines as inline SVG: hover, keyboard and click show what a point is."""
 
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ui.labels import LETTER, Box, Placed, place_labels
@@ -13,35 +13,57 @@ SQUARE = "M-4.5,-4.5H4.5V4.5H-4.5Z"
 TRIANGLE = "M0,-5.5L5.5,4.5H-5.5Z"
 DIAMOND = "M0,-6L6,0L0,6L-6,0Z"
 PENTAGON = "M0,-6L5.7,-1.9L3.5,4.9H-3.5L-5.7,-1.9Z"
+WEDGE = "M0,5.5L5.5,-4.5H-5.5Z"
+CROSS = "M-1.9,-5.5H1.9V-1.9H5.5V1.9H1.9V5.5H-1.9V1.9H-5.5V-1.9H-1.9Z"
+STAR = "M0,-6.5L1.6,-2.2L6.2,-2L2.6,0.8L3.8,5.3L0,2.7L-3.8,5.3L-2.6,0.8L-6.2,-2L-1.6,-2.2Z"
+HOURGLASS = "M-5,-5H5L-5,5H5Z"
+FAINT, FIRM, DASHED, DOTTED, BAND = "faint", "firm", "dashed", "dotted", "band"  # lines
+WHISKER = "whisker"
 
 
 @dataclass(frozen=True)
-class Family:
+class Series:
     """Points that look alike, and are shown and hidden together."""
 
     key: str
     title: str  # in the legend
     tip: str  # what that is, for a reader who has not met it
-    path: str  # SVG path around 0, 0
-    colour: str  # one of COLOURS
+    path: str  # SVG path around 0, 0; "": a line without points
+    colour: str  # one of chart_behaviour.COLOURS
     hollow: bool = False
-    joined: bool = False  # by a faint line, in their order
+    line: str = ""  # that joins its points in their order: FAINT, FIRM, ...
+    of: tuple[str, ...] = ()  # keys of the series that it is hidden with; it is not in the legend itself
+
+    @property
+    def groups(self) -> str:
+        """Keys of what the legend hides it with, for `data-family`."""
+        return " ".join(self.of or (self.key,))
 
 
 @dataclass(frozen=True)
 class Point:
-    """What lies at x, y (both above 0)."""
+    """What lies at x, y."""
 
-    family: str  # key
+    series: str  # key
     x: float
     y: float
     label: str  # short; left out where there is no room
     lines: tuple[str, ...]  # of the tooltip, the name first
+    pick: str = ""  # what a listener of the event "pick" is told of it
+    y_interval: tuple[float, float] | None = None  # in which y surely lies
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of its own, through places that need be no points."""
+
+    series: str  # key
+    through: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Ranges, ticks and titles; the ranges end at the first and last value."""
+    """Ranges, ticks and titles; the ranges end at the first and last value, those of a log axis above 0."""
 
     x_range: tuple[float, float]
     y_range: tuple[float, float]
@@ -50,6 +72,7 @@ class Axes:
     x_title: str
     y_title: str
     summary: str  # for readers who do not see it
+    y_log: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,9 +95,20 @@ class Canvas:
     def at(self, axes: Axes, x: float, y: float) -> tuple[float, float]:
         """Values to places."""
         plot = self.plot
-        across = _share(x, axes.x_range) * (plot.right - plot.left)
-        return plot.left + across, plot.bottom - _share(y, axes.y_range) * (plot.bottom - plot.top)
+        across = _share(x, axes.x_range, log=True) * (plot.right - plot.left)
+        return plot.left + across, plot.bottom - _share(y, axes.y_range, axes.y_log) * (
+            plot.bottom - plot.top
+        )
 
+    def fitted(self, axes: Axes) -> "Canvas":
+        """With room for the longest number beside the upright axis."""
+        longest = max((len(number(value)) for value in axes.y_ticks), default=0)
+        return replace(self, left=max(self.left, math.ceil(BESIDE + longest * self.font * DIGIT)))
+
+
+BESIDE = 22  # of an upright axis: its title, and the gaps
+NIB = 4.0  # width of a line, and what is left free around it
+DIGIT = 0.56  # width of a digit, in font sizes
 
 # One is shown, the other hidden, by the width of the page: scaled down, text would be too small to read.
 CANVASES = (
@@ -83,56 +117,105 @@ CANVASES = (
 )
 
 
-def _share(value: float, bounds: tuple[float, float]) -> float:
-    low, high = map(math.log10, bounds)
-    return (math.log10(value) - low) / (high - low)
+def _share(value: float, bounds: tuple[float, float], log: bool) -> float:
+    low, high, value = map(math.log10, (*bounds, value)) if log else (*bounds, value)
+    return (value - low) / (high - low)
 
 
-def chart_html(families: Sequence[Family], points: Sequence[Point], axes: Axes) -> str:
-    """Legend, drawings for wide and narrow pages, tooltip. Wants `CSS` and, on loading, `SCRIPT`."""
+def number(value: float) -> str:
+    """As it stands beside an axis: 0.001, 20, 3,000."""
+    return f"{value:,.10f}".rstrip("0").rstrip(".") if abs(value) < 1e-4 else f"{value:,g}"
+
+
+def log_ticks(low: float, high: float) -> tuple[float, ...]:
+    """Round numbers between two bounds above 0: as coarse as they can be and still four, or the finest."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: tuple[float, ...] = ()
+    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        every = (float(f"{factor}e{exponent}") for exponent in exponents for factor in factors)
+        found = tuple(value for value in every if low <= value <= high)
+        if len(found) >= 4:
+            break
+    return found
+
+
+def linear_ticks(high: float) -> tuple[float, ...]:
+    """Round numbers from 0 to a bound, some five of them."""
+    step = 10 ** math.floor(math.log10(high / 4))
+    step *= next(factor for factor in (5, 2, 1) if high / (step * factor) >= 4)
+    return tuple(float(f"{step * count:.6g}") for count in range(int(high / step * (1 + 1e-9)) + 1))
+
+
+def chart_html(
+    series: Sequence[Series],
+    points: Sequence[Point],
+    axes: Axes,
+    lines: Sequence[Line] = (),
+    walk_series: bool = False,
+) -> str:
+    """Legend, drawings for wide and narrow pages, tooltip. Wants CSS and SCRIPT of `chart_behaviour`.
+
+    walk_series: arrows right and left go along a series, up and down to the next one; else right and down go
+    to the next point on the right, whatever it is of.
+    """
     legend = "".join(
-        f'<button type="button" class="dl-key dl-{family.colour}" data-key="{family.key}" '
-        f'aria-pressed="true" title="{html.escape(family.tip, quote=True)}">'
-        f'<svg width="14" height="14" viewBox="-7 -7 14 14" aria-hidden="true">{_mark(family)}</svg>'
-        f"{html.escape(family.title)}</button>"
-        for family in families
+        f'<button type="button" class="dl-key dl-{one.colour}" data-key="{one.key}" '
+        f'aria-pressed="true" title="{html.escape(one.tip, quote=True)}">'
+        f'<svg width="14" height="14" viewBox="-7 -7 14 14" aria-hidden="true">{_sample(one)}</svg>'
+        f"{html.escape(one.title)}</button>"
+        for one in series
+        if not one.of
     )
-    drawings = "".join(_drawing(canvas, families, points, axes) for canvas in CANVASES)
+    drawings = "".join(_drawing(canvas.fitted(axes), series, points, axes, lines) for canvas in CANVASES)
+    walk = " data-walk" if walk_series else ""
     return (
-        f'<div class="dl-chart"><div class="dl-legend" role="group" aria-label="show or hide">{legend}</div>'
-        f'<div class="dl-plot">{drawings}<div class="dl-tip" role="status" hidden></div></div></div>'
+        f'<div class="dl-chart"{walk}><div class="dl-legend" role="group" aria-label="show or hide">{legend}'
+        f'</div><div class="dl-plot">{drawings}<div class="dl-tip" role="status" hidden></div></div></div>'
     )
 
 
-def _mark(family: Family) -> str:
-    return f'<path class="dl-mark{" dl-hollow" if family.hollow else ""}" d="{family.path}"/>'
+def _mark(series: Series) -> str:
+    return f'<path class="dl-mark{" dl-hollow" if series.hollow else ""}" d="{series.path}"/>'
 
 
-def _drawing(canvas: Canvas, families: Sequence[Family], points: Sequence[Point], axes: Axes) -> str:
+def _sample(series: Series) -> str:
+    return _mark(series) if series.path else f'<path class="dl-line dl-{series.line}" d="M-5,0H5"/>'
+
+
+def _drawing(
+    canvas: Canvas,
+    series: Sequence[Series],
+    points: Sequence[Point],
+    axes: Axes,
+    lines: Sequence[Line],
+) -> str:
     places = [canvas.at(axes, point.x, point.y) for point in points]
-    labels = place_labels(places, [point.label for point in points], canvas.plot, canvas.font, canvas.leaders)
-    of = {family.key: family for family in families}
-    parts = [_axes(canvas, axes)]
-    for family in families:
-        if family.joined:
-            own = [place for point, place in zip(points, places, strict=True) if point.family == family.key]
-            for (x1, y1), (x2, y2) in pairwise(own):
-                parts.append(
-                    f'<line class="dl-join dl-{family.colour}" data-family="{family.key}" '
-                    f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-                )
+    of = {one.key: one for one in series}
+    drawn = [(of[line.series], [canvas.at(axes, x, y) for x, y in line.through]) for line in lines]
+    for one in series:
+        if one.line and one.path:
+            own = [place for point, place in zip(points, places, strict=True) if point.series == one.key]
+            drawn.append((one, own))
+    parts = [_axes(canvas, axes)] + [_line(one, through) for one, through in drawn]
+    whiskers = [(of[point.series], _whisker(canvas, axes, point)) for point in points if point.y_interval]
+    covered = [box for one, through in drawn if one.line != FAINT for box in _along(through)]
+    covered += [box for _, through in whiskers for box in _along(through)]
+    names = [point.label for point in points]
+    labels = place_labels(places, names, canvas.plot, canvas.font, canvas.leaders, covered)
+    parts += [_line(replace(one, line=WHISKER), through) for one, through in whiskers]
     marks = []
     for i, (point, (x, y), label) in enumerate(zip(points, places, labels, strict=True)):
-        family = of[point.family]
+        one = of[point.series]
         name = html.escape("; ".join(point.lines), quote=True)
         tip = html.escape("\n".join(point.lines), quote=True).replace("\n", "&#10;")
+        pick = f' data-pick="{html.escape(point.pick, quote=True)}"' if point.pick else ""
         marks.append(
-            f'<g class="dl-point dl-{family.colour}" data-family="{family.key}" data-tip="{tip}" '
-            f'role="button" aria-pressed="false" aria-label="{name}" tabindex="{-1 if i else 0}" '
-            f'transform="translate({x:.1f} {y:.1f})">{_mark(family)}</g>'
+            f'<g class="dl-point dl-{one.colour}" data-family="{one.groups}" data-series="{one.key}" '
+            f'data-tip="{tip}"{pick} role="button" aria-pressed="false" aria-label="{name}" '
+            f'tabindex="{-1 if i else 0}" transform="translate({x:.1f} {y:.1f})">{_mark(one)}</g>'
         )
         if label:
-            parts.append(_label(canvas, point, (x, y), label))
+            parts.append(_label(canvas, point, one, (x, y), label))
     return (
         f'<svg class="dl-{canvas.name}" viewBox="0 0 {canvas.width} {canvas.height}" role="group" '
         f'aria-label="{html.escape(axes.summary, quote=True)}" font-size="{canvas.font}">'
@@ -140,7 +223,32 @@ def _drawing(canvas: Canvas, families: Sequence[Family], points: Sequence[Point]
     )
 
 
-def _label(canvas: Canvas, point: Point, at: tuple[float, float], label: Placed) -> str:
+def _along(places: Sequence[tuple[float, float]]) -> list[Box]:
+    """Small boxes that together cover a line."""
+    boxes = []
+    for (x1, y1), (x2, y2) in pairwise(places):
+        count = math.ceil(math.hypot(x2 - x1, y2 - y1) / NIB) or 1
+        for i in range(count + 1):
+            x, y = x1 + (x2 - x1) * i / count, y1 + (y2 - y1) * i / count
+            boxes.append(Box(x - NIB / 2, y - NIB / 2, x + NIB / 2, y + NIB / 2))
+    return boxes
+
+
+def _whisker(canvas: Canvas, axes: Axes, point: Point) -> list[tuple[float, float]]:
+    """Ends of the upright line over a point's interval, as far as the drawing goes."""
+    least, most = axes.y_range
+    return [canvas.at(axes, point.x, min(max(y, least), most)) for y in point.y_interval or ()]
+
+
+def _line(series: Series, places: Sequence[tuple[float, float]]) -> str:
+    through = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    return (
+        f'<polyline class="dl-line dl-{series.line} dl-{series.colour}" data-family="{series.groups}" '
+        f'points="{through}"/>'
+    )
+
+
+def _label(canvas: Canvas, point: Point, series: Series, at: tuple[float, float], label: Placed) -> str:
     lead = ""
     if label.leader:
         (of_x, of_y), (end_x, end_y) = at, label.leader
@@ -148,9 +256,9 @@ def _label(canvas: Canvas, point: Point, at: tuple[float, float], label: Placed)
     x = {1: label.box.left, 0: (label.box.left + label.box.right) / 2, -1: label.box.right}[label.side]
     anchor = {1: "start", 0: "middle", -1: "end"}[label.side]
     baseline = label.box.bottom - canvas.font * 0.26
-    text = html.escape(point.label)
+    text, own = html.escape(point.label), " dl-own" if series.line == FIRM else ""
     return (
-        f'<g class="dl-label" data-family="{point.family}" aria-hidden="true">{lead}'
+        f'<g class="dl-label dl-{series.colour}{own}" data-family="{series.groups}" aria-hidden="true">{lead}'
         f'<text x="{x:.1f}" y="{baseline:.1f}" text-anchor="{anchor}">{text}</text></g>'
     )
 
@@ -159,7 +267,7 @@ def _axes(canvas: Canvas, axes: Axes) -> str:
     plot, parts = canvas.plot, []
     written = 0.0  # up to where the numbers beneath the axis reach
     for value in axes.x_ticks:
-        x, text = canvas.at(axes, value, axes.y_range[0])[0], f"{value:,g}"
+        x, text = canvas.at(axes, value, axes.y_range[0])[0], number(value)
         parts.append(f'<line x1="{x:.1f}" y1="{plot.top}" x2="{x:.1f}" y2="{plot.bottom}"/>')
         half = len(text) * canvas.font * LETTER / 2
         if x - half > written:
@@ -168,7 +276,7 @@ def _axes(canvas: Canvas, axes: Axes) -> str:
     for value in axes.y_ticks:
         y = canvas.at(axes, axes.x_range[0], value)[1]
         parts.append(f'<line x1="{plot.left}" y1="{y:.1f}" x2="{plot.right}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{plot.left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:,g}</text>')
+        parts.append(f'<text x="{plot.left - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>')
     across, down = (plot.left + plot.right) / 2, (plot.top + plot.bottom) / 2
     parts.append(
         f'<text x="{across:.1f}" y="{canvas.height - 8}" text-anchor="middle">'
@@ -177,143 +285,3 @@ def _axes(canvas: Canvas, axes: Axes) -> str:
         f"{html.escape(axes.y_title)}</text>"
     )
     return f'<g class="dl-axes" aria-hidden="true">{"".join(parts)}</g>'
-
-
-COLOURS = {  # name -> on light, on dark; each at least 3:1 against the ground
-    "blue": ("#0369a1", "#38bdf8"),
-    "amber": ("#b45309", "#fbbf24"),
-    "green": ("#047857", "#34d399"),
-    "violet": ("#7c3aed", "#a78bfa"),
-    "pink": ("#be185d", "#f472b6"),
-    "slate": ("#475569", "#cbd5e1"),
-}
-CSS = """
-.dl-chart { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 10px;
-  background: var(--background-fill-primary); color: var(--body-text-color); max-width: 1216px; }
-.dl-chart .dl-legend { display: flex; flex-wrap: wrap; gap: 6px; margin-bottom: 6px; }
-.dl-chart .dl-legend .dl-key { display: inline-flex; align-items: center; gap: 5px; margin: 0; height: 26px;
-  padding: 0 10px; border: 1px solid var(--border-color-primary); border-radius: 999px; background: none;
-  box-shadow: none; color: var(--body-text-color); font-size: 12.5px; font-weight: 500; line-height: 1;
-  cursor: pointer; }
-.dl-chart .dl-legend .dl-key[aria-pressed=false] { opacity: .5; text-decoration: line-through; }
-.dl-chart .dl-key:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
-.dl-chart .dl-key svg { flex: none; overflow: visible; }
-.dl-chart .dl-plot { position: relative; }
-.dl-chart .dl-plot > svg { display: block; width: 100%; height: auto; touch-action: pan-y; }
-.dl-chart .dl-plot > .dl-narrow { display: none; }
-.dl-axes line { stroke: var(--border-color-primary); stroke-width: 1; }
-.dl-axes text { fill: var(--body-text-color-subdued); }
-.dl-mark { fill: var(--dl-ink); stroke: var(--background-fill-primary); stroke-width: 1; }
-.dl-mark.dl-hollow { fill: var(--background-fill-primary); stroke: var(--dl-ink); stroke-width: 1.8; }
-.dl-join { stroke: var(--dl-ink); stroke-width: 1.5; opacity: .35; }
-.dl-label text { fill: var(--body-text-color); stroke: var(--background-fill-primary); stroke-width: 3px;
-  paint-order: stroke; stroke-linejoin: round; }
-.dl-label line { stroke: var(--body-text-color-subdued); stroke-width: .8; }
-.dl-point { cursor: pointer; outline: none; }
-.dl-point.dl-shown .dl-mark, .dl-point:focus .dl-mark { stroke: var(--body-text-color); stroke-width: 2.5; }
-.dl-chart .dl-off { display: none; }
-.dl-tip { position: absolute; z-index: 5; max-width: min(300px, calc(100% - 8px)); width: max-content;
-  padding: 8px 10px; border-radius: 8px; font-size: 12.5px; line-height: 1.45; pointer-events: none;
-  background: var(--background-fill-secondary); color: var(--body-text-color);
-  border: 1px solid var(--border-color-primary); box-shadow: 0 4px 14px rgb(0 0 0 / .25); }
-.dl-tip[hidden] { display: none; }
-.dl-tip.dl-pinned { border-color: var(--color-accent); border-width: 2px; }
-.dl-tip b, .dl-tip span { display: block; }
-@media (max-width: 760px) {
-  .dl-chart { padding: 8px 4px; }
-  .dl-chart .dl-legend { gap: 5px; }
-  .dl-chart .dl-legend .dl-key { font-size: 11.5px; padding: 0 8px; }
-  .dl-chart .dl-plot > .dl-wide { display: none; }
-  .dl-chart .dl-plot > .dl-narrow { display: block; }
-}
-""" + "".join(
-    f".dl-chart .dl-{name} {{ --dl-ink: {light}; }} .dark .dl-chart .dl-{name} {{ --dl-ink: {dark}; }}\n"
-    for name, (light, dark) in COLOURS.items()
-)
-
-# Points lie close together: not the one that is hit is meant, but the nearest.
-SCRIPT = """
-const root = element.querySelector('.dl-chart'), plot = root.querySelector('.dl-plot');
-const tip = root.querySelector('.dl-tip'), NEAR = 26;
-let pinned = null;
-const centre = (point) => {
-  const box = point.querySelector('.dl-mark').getBoundingClientRect();
-  return [box.left + box.width / 2, box.top + box.height / 2];
-};
-const visible = () => [...root.querySelectorAll('.dl-point')].filter((point) => point.getClientRects().length)
-  .sort((a, b) => centre(a)[0] - centre(b)[0] || centre(a)[1] - centre(b)[1]);
-const nearest = (event) => {
-  let best = null, least = NEAR;
-  for (const point of visible()) {
-    const [x, y] = centre(point), distance = Math.hypot(x - event.clientX, y - event.clientY);
-    if (distance < least) { best = point; least = distance; }
-  }
-  return best;
-};
-const show = (point) => {
-  for (const other of root.querySelectorAll('.dl-shown')) other.classList.remove('dl-shown');
-  tip.hidden = !point;
-  if (!point) return;
-  point.classList.add('dl-shown');
-  tip.replaceChildren(...point.dataset.tip.split('\\n').map((line, i) => {
-    const part = document.createElement(i ? 'span' : 'b');
-    part.textContent = line;
-    return part;
-  }));
-  tip.classList.toggle('dl-pinned', point === pinned);
-  const frame = plot.getBoundingClientRect(), [x, y] = centre(point);
-  const left = x - frame.left - tip.offsetWidth / 2, above = y - frame.top - tip.offsetHeight - 14;
-  tip.style.left = `${Math.max(2, Math.min(left, frame.width - tip.offsetWidth - 2))}px`;
-  tip.style.top = `${above < 0 ? y - frame.top + 14 : above}px`;
-};
-const pin = (point) => {
-  if (pinned) pinned.setAttribute('aria-pressed', 'false');
-  pinned = point && point !== pinned ? point : null;
-  if (pinned) pinned.setAttribute('aria-pressed', 'true');
-  show(pinned);
-};
-const rove = (point) => {  // one stop of the Tab key, from which arrows go on
-  for (const other of root.querySelectorAll('.dl-point')) other.tabIndex = -1;
-  if (point) point.tabIndex = 0;
-};
-plot.addEventListener('pointermove', (event) => {
-  if (!pinned && event.pointerType === 'mouse') show(nearest(event));
-});
-plot.addEventListener('pointerleave', () => { if (!pinned) show(null); });
-plot.addEventListener('click', (event) => pin(nearest(event)));
-root.addEventListener('focusin', (event) => {
-  const point = event.target.closest('.dl-point');
-  if (point && !pinned && point.matches(':focus-visible')) show(point);
-});
-root.addEventListener('focusout', () => { if (!pinned) show(null); });
-root.addEventListener('keydown', (event) => {
-  const point = event.target.closest('.dl-point'), points = visible();
-  if (event.key === 'Escape') pin(null);
-  if (!point) return;
-  const at = points.indexOf(point), last = points.length - 1;
-  const to = {
-    ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: last,
-  };
-  if (event.key === 'Enter' || event.key === ' ') { pin(point); if (!pinned) show(point); }
-  else if (event.key in to) {
-    const next = points[Math.max(0, Math.min(last, to[event.key]))];
-    if (pinned) pin(null);
-    rove(next);
-    next.focus();
-    show(next);
-  } else return;
-  event.preventDefault();
-});
-root.querySelector('.dl-legend').addEventListener('click', (event) => {
-  const key = event.target.closest('.dl-key');
-  if (!key) return;
-  const on = key.getAttribute('aria-pressed') !== 'true';
-  key.setAttribute('aria-pressed', String(on));
-  for (const part of plot.querySelectorAll(`[data-family="${key.dataset.key}"]`)) {
-    part.classList.toggle('dl-off', !on);
-  }
-  if (pinned && !pinned.getClientRects().length) pin(null);
-  rove(visible()[0]);
-});
-new ResizeObserver(() => { if (!tip.hidden && pinned) show(pinned); rove(visible()[0]); }).observe(plot);
-"""

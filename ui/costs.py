@@ -47,12 +47,11 @@ def gmacs(macs: int) -> str:
 def price_html(request: Request) -> str:
     """Parameters, GMACs a pass, GMACs a picture, expected seconds; then a sentence that ties them."""
     rung, settings = request.rung, request.settings
-    passes, count = rung.passes(settings), len(settings.seeds)
-    macs = rung.macs_per_pass
+    cost, count = rung.cost(settings), len(settings.seeds)
     cells = (
         ("parameters", f"{rung.parameters / 1e6:,.4g} M", "the fixed position table included"),
-        ("GMACs a pass", gmacs(macs), "10⁹ multiply-accumulates of one forward pass"),
-        ("GMACs a picture", gmacs(macs * passes), "all steps, guidance counted"),
+        ("GMACs a pass", gmacs(rung.macs_per_pass), "10⁹ multiply-accumulates of one forward pass"),
+        ("GMACs a picture", gmacs(rung.macs(settings)), "all steps, guidance and reuse counted"),
         (
             f"expected for {count}",
             f"≈ {duration(rung.seconds(settings))}",
@@ -64,16 +63,19 @@ def price_html(request: Request) -> str:
         for title, value, tip in cells
     )
     calls = rung.calls(settings)
-    guided = passes > calls
     decoding = f" Decoding its latent adds {gmacs(rung.decoder_macs)} GMACs." if rung.latent else ""
     kind = "look" if settings.sampler == "heun" else "step"
-    per_step = f"2 passes a {kind}, one with and one without the class" if guided else f"1 pass a {kind}"
-    steps, total = count_of("step", settings.steps), count_of("pass", passes)
+    steps, total = count_of("step", settings.steps), count_of("pass", cost.passes)
+    per_step = f"1 pass a {kind}"
+    if cost.passes > calls:
+        some = "" if cost.passes == 2 * calls else f", {count_of(kind, cost.passes - calls)} of them guided"
+        per_step = f"2 passes a {'guided ' if some else ''}{kind}, one with and one without the class{some}"
+    reused = f"; {cost.reused} of them reuse what the blocks gave before" if cost.reused else ""
     if settings.sampler == "heun":
         steps += f" of Heun's method, {count_of('look', calls)} at the picture"
     return (
         f'<div class="dl-price">{grid}</div><p>{html.escape(rung.name)}: {steps}, {per_step}, '
-        f"make {total} a picture. 1 MAC = 2 FLOPs.{decoding}</p>"
+        f"make {total} a picture{reused}. 1 MAC = 2 FLOPs.{decoding}</p>"
     )
 
 

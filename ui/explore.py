@@ -11,10 +11,11 @@ import gradio as gr
 
 from dit.pipeline import Frame
 from ui import costs
-from ui.controls import build_controls, fitted, wire_model, with_random_seed
+from ui.controls import Controls, build_controls, fitted, register, wire_model, wish_of, with_random_seed
 from ui.jobs import check, draw
 from ui.pictures import empty_html, figure_html
 from ui.request import Request, parse
+from ui.share import Share
 from ui.studio import Studio
 from ui.turns import Loading, Turns, Wait
 
@@ -94,8 +95,22 @@ def status_of(frame: Frame) -> str:
     )
 
 
-def build(studio: Studio, turns: Turns) -> Refresh:
-    """Lay out the tab and wire it, inside the Blocks that is open; returns how to follow an event."""
+@dataclass(frozen=True)
+class Explore:
+    """What other tabs need of this one."""
+
+    controls: Controls
+    name: gr.Dropdown  # the class by name
+    wished: gr.State  # the guidance that comes back after a model that cannot be guided
+    refresh: Refresh
+
+    def outputs(self) -> list[gr.components.Component]:
+        """What `controls.chosen` gives updates of."""
+        return [*self.controls.inputs(), self.name, self.wished]
+
+
+def build(studio: Studio, turns: Turns, share: Share) -> Explore:
+    """Lay out the tab and wire it, inside the Blocks that is open."""
     with gr.Row(elem_id="explore"):
         with gr.Column(scale=2, min_width=300):
             controls, name, lock, ladder = build_controls(studio)
@@ -120,7 +135,7 @@ def build(studio: Studio, turns: Turns) -> Refresh:
 
     def show_price(*values: Any) -> tuple[str, str]:
         try:
-            request = parse(studio.rungs, *fitted(studio, values))
+            request = parse(studio.rungs, wish_of(studio, fitted(studio, values)))
         except (TypeError, ValueError) as error:
             shown = costs.complaint_html(str(error))
         else:
@@ -130,7 +145,8 @@ def build(studio: Studio, turns: Turns) -> Refresh:
     async def on_generate(
         session: gr.Request, before: Trajectory | None, locked: bool, shown: str, *values: Any
     ) -> AsyncIterator[dict]:
-        request = await asyncio.to_thread(check, studio, *(values if locked else with_random_seed(values)))
+        wish = wish_of(studio, values if locked else with_random_seed(values))
+        request = await asyncio.to_thread(check, studio, wish)
         kept, pace = Trajectory(request), Pace()
         yield running | {controls.seed: request.settings.seeds[0], status: "Starting …"}
         async with contextlib.aclosing(draw(turns, request, session.session_hash)) as events:
@@ -170,7 +186,8 @@ def build(studio: Studio, turns: Turns) -> Refresh:
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}  # of several events at once the last must count
     gr.on(None, show_price, controls.inputs(), [price, ladder], **quick)
-    wire_model(studio, controls, name, latest)
+    wished = wire_model(studio, controls, name, latest)
+    register(studio, share, controls, wished)
     job = generate.click(
         on_generate,
         [trajectory, lock, view, *controls.inputs()],
@@ -186,7 +203,11 @@ def build(studio: Studio, turns: Turns) -> Refresh:
     stop.click(on_stop, None, None, **quick)
     for control in (scrub, view):
         control.input(on_scrub, [trajectory, scrub, view], [canvas, status], **latest)
-    return lambda event: event.then(show_price, controls.inputs(), [price, ladder], **quick)
+
+    def refresh(event: Any) -> Any:
+        return event.then(show_price, controls.inputs(), [price, ladder], **quick)
+
+    return Explore(controls, name, wished, refresh)
 
 
 def scrubber(kept: Trajectory | None) -> dict[str, Any]:

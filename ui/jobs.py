@@ -1,21 +1,20 @@
 """A job as Gradio wants it: what goes wrong becomes an error message, for the page and for the API."""
 
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 import gradio as gr
 
 from dit.weights import WeightsError
-from ui.request import Request, parse
+from ui.request import Request, Wish, parse
 from ui.studio import Studio
 from ui.turns import Event, Full, Turns
 
 
-def check(studio: Studio, *values: Any) -> Request:
+def check(studio: Studio, wish: Wish) -> Request:
     """`parse`, and whether the model is here; complaints become the page's and the API's error message."""
     try:
-        request = parse(studio.rungs, *values)
+        request = parse(studio.rungs, wish)
     except (TypeError, ValueError) as error:
         raise gr.Error(str(error), print_exception=False) from error
     if reason := studio.missing(request.rung):
@@ -25,11 +24,20 @@ def check(studio: Studio, *values: Any) -> Request:
 
 async def draw(turns: Turns, request: Request, session: str) -> AsyncIterator[Event]:
     """`Turns.draw` with a place taken; a full line becomes an error message. Closing it leaves the line."""
+    async with contextlib.aclosing(draw_all(turns, [request], session)) as events:
+        async for _, event in events:
+            yield event
+
+
+async def draw_all(
+    turns: Turns, requests: Sequence[Request], session: str
+) -> AsyncIterator[tuple[int, Event]]:
+    """Several requests as one job: events, each with the index of its request. Otherwise as `draw`."""
     try:
-        ticket = turns.enter(session, request.rung.seconds(request.settings))
+        ticket = turns.enter(session, sum(request.rung.seconds(request.settings) for request in requests))
     except Full as error:
         raise gr.Error(str(error), print_exception=False) from error
-    async with contextlib.aclosing(turns.draw(request, ticket)) as events:
+    async with contextlib.aclosing(turns.draw_all(requests, ticket)) as events:
         try:
             async for event in events:
                 yield event

@@ -51,12 +51,13 @@ def place_labels(
     plot: Box,
     font: float,
     leaders: bool = True,
+    drawn: Sequence[Box] = (),
 ) -> list[Placed | None]:
     """A place for each label, near its point, or None where there is none.
 
     No label covers a point or another label, and none stands nearer to another point than to its own, unless
     a line leads there. Earlier labels have the choice. points: places on the canvas. leaders: whether lines
-    may lead to labels further off.
+    may lead to labels further off. drawn: what else no label may cover, though such lines may cross it.
     """
     marks = [Box(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in points]
     taken: list[Box] = []
@@ -65,7 +66,7 @@ def place_labels(
         others = [point for j, point in enumerate(points) if j != i]
 
         def fits(place: Placed, i: int = i, others: Sequence[tuple[float, float]] = others) -> bool:
-            if not place.box.within(plot) or any(map(place.box.meets, (*marks, *taken))):
+            if not place.box.within(plot) or any(map(place.box.meets, (*marks, *taken, *drawn))):
                 return False
             nearest = min((place.box.distance(*other) for other in others), default=math.inf)
             if place.leader is None:

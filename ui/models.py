@@ -202,7 +202,8 @@ def results_of(rung: Rung) -> str:
         else:  # of an unconditional model
             pictures = f"{results['pictures']:,} pictures"
         if frechet := results.get("frechet"):
-            measured.append(f"Fréchet {frechet['distance']:.3g} (real pictures {frechet['real']:.3g})")
+            of_real = f" (real pictures {frechet['real']:.3g})" if "real" in frechet else ""
+            measured.append(f"Fréchet {frechet['distance']:.3g}{of_real}")
         return f"{', '.join(measured)}, of {pictures}: {settings}" if measured else "not evaluated"
     except (KeyError, TypeError, ValueError):  # somebody else's, or from before they were all written down
         return "not evaluated"

@@ -4,7 +4,19 @@ from typing import Any
 
 import gradio as gr
 
-from ui import api, costs, explore, models, papers, pictures
+from ui import (
+    api,
+    budget_view,
+    chart_view,
+    costs,
+    explore,
+    grid_html,
+    models,
+    papers,
+    pictures,
+    share,
+    tradeoff,
+)
 from ui.studio import Studio
 from ui.turns import Turns
 
@@ -12,11 +24,11 @@ TITLE = "DiT Lab"
 INTRO = """# DiT Lab
 A **diffusion transformer** turns noise into a picture, one step at a time. Give it a bigger model or more
 steps, and see what each buys, and what each costs."""
-
+STYLED = (costs, pictures, models, papers, chart_view, grid_html, budget_view, share)
 # What launch() takes. No upload is expected, so 1 MB is plenty; nothing outside Gradio's own cache is served.
 SERVING: dict[str, Any] = {
     "theme": gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"]),
-    "css": costs.CSS + pictures.CSS + models.CSS + papers.CSS,
+    "css": "".join(part.CSS for part in STYLED),
     "max_file_size": "1mb",
     "allowed_paths": [],
     "enable_monitoring": False,
@@ -32,10 +44,16 @@ def build(studio: Studio) -> gr.Blocks:
     turns = Turns(studio)
     with gr.Blocks(title=TITLE, delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(INTRO, elem_id="intro")
-        with gr.Tab("Explore"):
-            refresh = explore.build(studio, turns)
-        with gr.Tab("Models") as tab:
-            downloads = models.build(studio, turns, tab, refresh)
+        address = share.Share()
+        address.notice()
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Explore", id="explore") as first:
+                explored = explore.build(studio, turns, address)
+            with gr.Tab("Trade-off", id="tradeoff") as second:
+                refresh = tradeoff.build(studio, turns, explored, tabs, address)
+            with gr.Tab("Models", id="models") as third:
+                downloads = models.build(studio, turns, third, refresh)
+        address.add_tabs("tab", tabs, {"explore": first, "tradeoff": second, "models": third})
         api.build(studio, turns)
 
         async def leave(session: gr.Request) -> None:
@@ -45,4 +63,5 @@ def build(studio: Studio) -> gr.Blocks:
 
         demo.unload(leave)
         refresh(demo.load(lambda: studio.ask_hub(), show_progress="hidden", api_visibility="private"))
+        address.wire(demo)
     return demo.queue(max_size=20)

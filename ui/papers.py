@@ -9,25 +9,25 @@ import gradio as gr
 from dit import papers
 from dit.info import diffit_note, gflops_text, steps_text
 from dit.papers import PaperResult
-from ui import chart, sortable
-from ui.chart import Axes, Family, Point
+from ui import chart, chart_behaviour, sortable
+from ui.chart import Axes, Point, Series
 from ui.sortable import Column, Value
 
 # Written by `python -m benchmarks.counts`.
 COUNTS = Path(__file__).resolve().parent.parent / "assets" / "counts.json"
 FAMILIES = {  # what is drawn alike -> its results
-    Family(
+    Series(
         f"p{patch}",
         f"DiT, patch {patch}",
         f"four sizes, S to XL; the latent is cut into patches of {patch} x {patch}; 400,000 training steps",
         chart.CIRCLE,
         colour,
-        joined=True,
+        line=chart.FAINT,
     ): [result for result in papers.SCALING if result.name.endswith(f"/{patch}")]
     for patch, colour in ((8, "amber"), (4, "green"), (2, "blue"))
 }
 FAMILIES |= {
-    Family(key, title, tip, path, colour, hollow=any(result.guided for result in results)): results
+    Series(key, title, tip, path, colour, hollow=any(result.guided for result in results)): results
     for key, title, tip, path, colour, results in (
         (
             "designs",
@@ -104,7 +104,7 @@ COLUMNS = (
     Column("Source", "paper and table"),
 )
 CSS = (
-    chart.CSS
+    chart_behaviour.CSS
     + sortable.CSS
     + """
 .dl-papers abbr { text-decoration: underline dotted; cursor: help; }
@@ -123,7 +123,7 @@ def points() -> list[Point]:
     ]
 
 
-def label_of(family: Family, result: PaperResult) -> str:
+def label_of(family: Series, result: PaperResult) -> str:
     """What stands beside a point, where its colour and shape say the rest."""
     at_512 = "512 px" if result.resolution == 512 else ""
     if family.key in ("p2", "p4", "p8"):
@@ -259,7 +259,7 @@ def _row(result: PaperResult, counts: dict[str, list[Value]]) -> list[Value]:
 def build() -> None:
     """Lay out the section."""
     gr.Markdown("## Published numbers")
-    gr.HTML(drawing(), js_on_load=chart.SCRIPT, elem_id="papers-chart")
+    gr.HTML(drawing(), js_on_load=chart_behaviour.SCRIPT, elem_id="papers-chart")
     gr.HTML(seen())
     gr.HTML(sortable.table_html(COLUMNS, rows()), js_on_load=sortable.SCRIPT, elem_id="papers-table")
     gr.HTML(reading())

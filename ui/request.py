@@ -3,17 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
 
 from dit.classes import find_class
 from dit.diffusion import NUM_TIMESTEPS
 from dit.samplers import SAMPLERS
-from dit.settings import MAX_SEED, SampleSettings
+from dit.settings import MAX_CACHE, MAX_SEED, SampleSettings
 from ui.studio import Rung
 
 MAX_PICTURES = 16
 MAX_GUIDANCE = 20
 PAGE_STEPS = 250  # the slider's end: the paper's number; the API goes on to 1000
+
+
+class Wish(NamedTuple):
+    """What was sent, unchecked, in the order of the API's arguments."""
+
+    model: Any  # name, or position on the ladder
+    label: Any  # class index, or its name
+    steps: Any
+    guidance_scale: Any  # "auto": the model's usual one
+    seed: Any
+    pictures: Any
+    sampler: Any
+    guidance_interval: Any = "all"  # or lowest and highest noise level
+    cache_every: Any = 1
 
 
 @dataclass(frozen=True)
@@ -42,62 +56,52 @@ class Request:
         }
 
 
-def parse(
-    ladder: Sequence[Rung],
-    model: Any,
-    label: Any,
-    steps: Any,
-    guidance_scale: Any,
-    seed: Any,
-    pictures: Any,
-    sampler: Any,
-) -> Request:
-    """Check what was sent, in the order of the API's arguments.
-
-    model: name, or position on the ladder. label: class index, or its name. guidance_scale: "auto" for
-    the model's usual one.
+def parse(ladder: Sequence[Rung], wish: Wish) -> Request:
+    """Check what was sent.
 
     Raises:
         ValueError: something is not what it must be; the message says value and limit.
     """
-    rung = _rung(ladder, model)
-    label = _label(rung, label)
-    steps = _whole("steps", steps, 1, NUM_TIMESTEPS)
-    seed = _whole("seed", seed, 0, MAX_SEED - MAX_PICTURES)
-    pictures = _whole("pictures", pictures, 1, MAX_PICTURES)
-    if guidance_scale in ("auto", None):
-        guidance_scale = rung.guidance_scale
-    scale = _number("guidance_scale", guidance_scale, 0, MAX_GUIDANCE)
-    if sampler not in (known := ["auto", *SAMPLERS]):  # a list: what was sent need not be hashable
-        raise ValueError(f"sampler is {_short(sampler)}; it must be one of {', '.join(known)}")
+    rung = find_rung(ladder, wish.model)
+    label = _label(rung, wish.label)
+    seed = whole("seed", wish.seed, 0, MAX_SEED - MAX_PICTURES)
+    pictures = whole("pictures", wish.pictures, 1, MAX_PICTURES)
+    scale = rung.guidance_scale if wish.guidance_scale in ("auto", None) else wish.guidance_scale
+    if wish.sampler not in (known := ["auto", *SAMPLERS]):  # a list: what was sent need not be hashable
+        raise ValueError(f"sampler is {short(wish.sampler)}; it must be one of {', '.join(known)}")
     settings = SampleSettings(
         classes=[label] * pictures,
         seeds=range(seed, seed + pictures),
-        steps=steps,
-        guidance_scale=scale,
-        sampler=sampler,
+        steps=whole("steps", wish.steps, 1, NUM_TIMESTEPS),
+        guidance_scale=number("guidance_scale", scale, 0, MAX_GUIDANCE),
+        sampler=wish.sampler,
+        guidance_interval=_interval(wish.guidance_interval),
+        cache_every=whole("cache_every", wish.cache_every, 1, MAX_CACHE),
     ).resolved(rung.config)
-    rung.passes(settings)  # what this model cannot serve, it says here
+    rung.cost(settings)  # what this model cannot serve, it says here
     return Request(rung, settings)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as a message quotes it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _number(name: str, value: Any, low: int, high: int) -> float:
+def number(name: str, value: Any, low: int, high: int) -> float:
+    """A number, or the text of one. Raises ValueError, which says name, value and limits."""
     return float(_within(name, value, low, high, whole=False))
 
 
-def _whole(name: str, value: Any, low: int, high: int) -> int:
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number, or the text of one. Raises ValueError, which says name, value and limits."""
     return int(_within(name, value, low, high, whole=True))
 
 
 def _within(name: str, value: Any, low: int, high: int, whole: bool) -> Decimal:
     """A number, or the text of one, exactly: large seeds do not survive a float."""
     kind = "whole number" if whole else "number"
-    refused = ValueError(f"{name} is {_short(value)}; it must be a {kind} from {low} to {high}")
+    refused = ValueError(f"{name} is {short(value)}; it must be a {kind} from {low} to {high}")
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise refused
     try:
@@ -111,7 +115,21 @@ def _within(name: str, value: Any, low: int, high: int, whole: bool) -> Decimal:
     return number
 
 
-def _rung(ladder: Sequence[Rung], model: Any) -> Rung:
+def _interval(value: Any) -> tuple[float, float] | None:
+    """Of noise levels; None for all."""
+    if value in ("all", None):
+        return None
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(
+            f"guidance_interval is {short(value)}; it must be 'all', or lowest and highest noise level: "
+            "[100, 700]"
+        )
+    low, high = (number("guidance_interval", bound, 0, NUM_TIMESTEPS) for bound in value)
+    return low, high
+
+
+def find_rung(ladder: Sequence[Rung], model: Any) -> Rung:
+    """A model by its name or its place. Raises ValueError, which says what there is."""
     for rung in ladder:
         if rung.name == model:
             return rung
@@ -119,7 +137,7 @@ def _rung(ladder: Sequence[Rung], model: Any) -> Rung:
         if model == model and model in range(len(ladder)):
             return ladder[int(model)]
     raise ValueError(
-        f"model is {_short(model)}; it must be one of {', '.join(rung.name for rung in ladder)}, "
+        f"model is {short(model)}; it must be one of {', '.join(rung.name for rung in ladder)}, "
         f"or a position from 0 to {len(ladder) - 1}"
     )
 
@@ -133,7 +151,7 @@ def _label(rung: Rung, label: Any) -> int:
         except ValueError as error:
             raise ValueError(f"{error}; {_range_of(rung)}") from None
     try:
-        return _whole("class", label, 0, len(rung.classes) - 1)
+        return whole("class", label, 0, len(rung.classes) - 1)
     except ValueError as error:
         raise ValueError(f"{error}, or a name such as {', '.join(rung.titles[:5])}") from None
 

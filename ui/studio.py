@@ -12,10 +12,11 @@ from dit.backbone import Backbone
 from dit.classes import class_names, titles
 from dit.config import ModelConfig
 from dit.flops import macs
-from dit.pipeline import Frame, Pipeline, passes, usual_guidance
+from dit.pipeline import Frame, Pipeline, cost, macs_of, usual_guidance
 from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, published, size_of
 from dit.settings import SampleSettings, levels
 from dit.speed import Speed, measure_speed
+from dit.step_cache import Cost
 
 TIMED = 5e9  # MACs a pass up to which a model is loaded and timed at the start; larger ones are estimated
 GUESSED_RATE = 5e10  # MACs a second of a machine on which nothing has been timed
@@ -102,9 +103,13 @@ class Rung:
         modules = [pipeline.model] + ([pipeline.autoencoder.module] if pipeline.autoencoder else [])
         return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
 
-    def passes(self, settings: SampleSettings) -> int:
+    def cost(self, settings: SampleSettings) -> Cost:
         """Forward passes of one picture. Raises ValueError for what this model cannot serve."""
-        return passes(self.outline, settings)
+        return cost(self.outline, settings)
+
+    def macs(self, settings: SampleSettings) -> int:
+        """Multiply-accumulates of the transformer for one picture."""
+        return macs_of(self.config, self.cost(settings))
 
     def calls(self, settings: SampleSettings) -> int:
         """Network calls of a batch, each of one or, guided, two forward passes a picture."""
@@ -114,7 +119,8 @@ class Rung:
         """Expected seconds on this machine for these settings, decoding included."""
         pictures, calls = len(settings.seeds), self.calls(settings)
         decoding = pictures * self.decoder_macs / self.macs_per_pass * self.speed.per_picture
-        return self.speed.seconds(self.passes(settings), pictures, calls) + decoding
+        passes = self.macs(settings) / self.macs_per_pass  # as many whole ones
+        return self.speed.seconds(passes, pictures, calls) + decoding
 
     def correct_speed(self, settings: SampleSettings, seconds: float) -> None:
         """Correct the expectation by a finished job: the timing at start may have met a busy machine."""
@@ -131,6 +137,7 @@ class Studio:
     limit: int
     reachable: bool | None = None  # whether the Hub answered when last asked; None: not asked yet
     resident: list[Rung] = field(default_factory=list)  # least recently used first
+    tables: Path = weights.ZOO  # folder of what was measured of families of models
 
     @property
     def first(self) -> Rung:
@@ -228,6 +235,7 @@ def open_studio(
     limit: int = 3,
     autoencoder: str | None = None,
     tiling: bool = False,
+    tables: Path = weights.ZOO,
 ) -> Studio:
     """The bundled models, the published ones, and any further sources. Small ones are loaded and timed.
 
@@ -261,7 +269,7 @@ def open_studio(
     rungs.sort(key=lambda rung: rung.macs_per_pass)
     for rung in rungs:
         rung.autoencoder, rung.tiling = autoencoder, tiling
-    studio = Studio(rungs, torch.device(device), limit)
+    studio = Studio(rungs, torch.device(device), limit, tables=tables)
     for rung in [rung for rung in rungs if rung.macs_per_pass < TIMED and not rung.latent]:
         if Path(rung.source).parent != weights.BACKBONES:  # those cost alike: their speed is estimated
             rung.speed = measure_speed(studio.pipeline(rung))

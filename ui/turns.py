@@ -1,8 +1,9 @@
 """One device, many visitors: who draws now, who waits, for how long, and who has been told to stop."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from ui.request import Request
 from ui.studio import Rung, Studio
 
 MAX_WAITING = 20
+LEAST_TIMED = 0.5  # seconds from which on one of many requests says how fast the machine is
 
 
 class Full(RuntimeError):
@@ -100,31 +102,48 @@ class Turns:
         await asyncio.get_running_loop().run_in_executor(self.device, self.studio.unload, rung)
 
     async def draw(self, request: Request, ticket: Ticket) -> AsyncIterator[Event]:
-        """Wait for the turn, then draw: yields how long it will take, whether a model is read, then frames.
+        """`draw_all` of one request."""
+        async with contextlib.aclosing(self.draw_all([request], ticket)) as events:
+            async for _, event in events:
+                yield event
 
+    async def draw_all(self, requests: Sequence[Request], ticket: Ticket) -> AsyncIterator[tuple[int, Event]]:
+        """Wait for the turn, then draw one request after the other, under one ticket.
+
+        Yields how long it will take, whether a model is read, then frames; each with its request's index.
         Ends early, within one step, when the ticket is stopped or the caller closes the iterator.
         """
-        loop = asyncio.get_running_loop()
         try:
             while self.ahead(ticket) and not ticket.stopped:
-                yield Wait(self.ahead(ticket), self.wait_before(ticket))
+                yield 0, Wait(self.ahead(ticket), self.wait_before(ticket))
                 await asyncio.sleep(0.25)
             ticket.started = time.monotonic()
-            if request.rung.pipeline is None and not ticket.stopped:
-                yield Loading(request.rung.name)
-                ticket.started = time.monotonic()
-            frames = self.studio.stream(request.rung, request.settings)
-            while not ticket.stopped:
-                step = asyncio.ensure_future(loop.run_in_executor(self.device, next, frames, None))
-                try:
-                    frame = await asyncio.shield(step)
-                except asyncio.CancelledError:
-                    await asyncio.wait([step])  # the turn is over only when the device is free
-                    raise
-                if frame is None:
+            for index, request in enumerate(requests):
+                if ticket.stopped:
                     return
-                if frame.done:
-                    request.rung.correct_speed(request.settings, frame.seconds)
-                yield frame
+                if request.rung.pipeline is None:
+                    before = time.monotonic()
+                    yield index, Loading(request.rung.name)
+                    ticket.started += time.monotonic() - before
+                async with contextlib.aclosing(self._frames(request, ticket)) as frames:
+                    async for frame in frames:
+                        if frame.done and (len(requests) == 1 or frame.seconds > LEAST_TIMED):
+                            request.rung.correct_speed(request.settings, frame.seconds)
+                        yield index, frame
         finally:
             self.line.remove(ticket)
+
+    async def _frames(self, request: Request, ticket: Ticket) -> AsyncIterator[Frame]:
+        """The frames of one request, each made in the device's thread, until the ticket is stopped."""
+        loop = asyncio.get_running_loop()
+        frames = self.studio.stream(request.rung, request.settings)
+        while not ticket.stopped:
+            step = asyncio.ensure_future(loop.run_in_executor(self.device, next, frames, None))
+            try:
+                frame = await asyncio.shield(step)
+            except asyncio.CancelledError:
+                await asyncio.wait([step])  # the turn is over only when the device is free
+                raise
+            if frame is None:
+                return
+            yield frame

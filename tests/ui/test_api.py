@@ -25,7 +25,7 @@ GOOD = {
     "pictures": 2,
     "sampler": "ddim",
 }
-ORDER = list(GOOD)
+ORDER = [*GOOD, "guidance_interval", "cache_every"]
 LONG = list((GOOD | {"steps": 1000, "model": "big", "pictures": 16}).values())  # far more than 20 s of work
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import dit
-from ui.request import parse
+from ui.request import Wish, parse
 from ui.studio import Rung, open_studio
 
 GOOD = {
@@ -27,7 +27,7 @@ def ladder(ladder_files: list[Path]) -> list[Rung]:
 
 
 def test_a_good_wish_becomes_settings(ladder: list[Rung]) -> None:
-    request = parse(ladder, **GOOD)
+    request = parse(ladder, Wish(**GOOD))
     assert request.rung.name == "big"
     assert list(request.settings.classes) == [3, 3]
     assert list(request.settings.seeds) == [7, 8]
@@ -40,25 +40,39 @@ def test_the_ladder_is_ordered_by_compute(ladder: list[Rung]) -> None:
 
 
 def test_a_class_may_be_named_and_a_model_counted(ladder: list[Rung]) -> None:
-    assert parse(ladder, **GOOD | {"label": "Cone"}).label == 3
-    assert parse(ladder, **GOOD | {"label": "4"}).label == 4
+    assert parse(ladder, Wish(**GOOD | {"label": "Cone"})).label == 3
+    assert parse(ladder, Wish(**GOOD | {"label": "4"})).label == 4
     position = [rung.name for rung in ladder].index("big")
-    assert parse(ladder, **GOOD | {"model": position}).rung.name == "big"
+    assert parse(ladder, Wish(**GOOD | {"model": position})).rung.name == "big"
 
 
 def test_everything_needed_to_draw_again_is_described(ladder: list[Rung]) -> None:
-    described = parse(ladder, **GOOD).describe(1)
+    described = parse(ladder, Wish(**GOOD)).describe(1)
     again = parse(
         ladder,
-        described["model"],
-        described["class"],
-        described["steps"],
-        described["guidance_scale"],
-        described["seed"],
-        1,
-        described["sampler"],
+        Wish(
+            described["model"],
+            described["class"],
+            described["steps"],
+            described["guidance_scale"],
+            described["seed"],
+            1,
+            described["sampler"],
+            described["guidance_interval"],
+            described["cache_every"],
+        ),
     )
     assert again.settings.seeds[0] == 8 and again.label == 3
+
+
+def test_free_speed_may_be_asked_for(ladder: list[Rung]) -> None:
+    request = parse(ladder, Wish(**GOOD, guidance_interval=[100, "600"], cache_every=2))
+    assert request.settings.guidance_interval == (100, 600) and request.settings.cache_every == 2
+    described = request.describe(0)
+    assert described["guidance_interval"] == [100, 600] and described["cache_every"] == 2
+    plain = parse(ladder, Wish(**GOOD))
+    assert request.rung.macs(request.settings) < 0.8 * plain.rung.macs(plain.settings)
+    assert request.rung.seconds(request.settings) < plain.rung.seconds(plain.settings)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +80,13 @@ def test_everything_needed_to_draw_again_is_described(ladder: list[Rung]) -> Non
     [
         ({"label": 5}, r"class is 5; it must be a whole number from 0 to 4, or a name such as sphere"),
         ({"label": -1}, "from 0 to 4"),
+        ({"guidance_interval": [700, 100]}, r"guidance_interval is \(700.0, 100.0\).*ascending"),
+        (
+            {"guidance_interval": "some"},
+            "guidance_interval is 'some'; it must be 'all', or lowest",
+        ),
+        ({"guidance_interval": [0, "x"]}, "guidance_interval is 'x'; it must be a number from 0 to 1000"),
+        ({"cache_every": 0}, "cache_every is 0; it must be a whole number from 1 to 10"),
         ({"label": "dodecahedron"}, "dodecahedron"),
         ({"label": 1.5}, "whole number from 0 to 4"),
         ({"steps": 0}, "steps is 0; it must be a whole number from 1 to 1000"),
@@ -96,23 +117,23 @@ def test_everything_needed_to_draw_again_is_described(ladder: list[Rung]) -> Non
 )
 def test_bad_input_is_named_with_its_limit(ladder: list[Rung], change: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        parse(ladder, **GOOD | change)
+        parse(ladder, Wish(**GOOD | change))
 
 
 @pytest.mark.parametrize("seed", [2**62 + 1, str(2**62 + 1)])
 def test_a_large_seed_is_kept_to_the_last_digit(ladder: list[Rung], seed: int | str) -> None:
-    assert parse(ladder, **GOOD | {"seed": seed}).settings.seeds[0] == 2**62 + 1
+    assert parse(ladder, Wish(**GOOD | {"seed": seed})).settings.seeds[0] == 2**62 + 1
 
 
 def test_numbers_may_come_as_text_or_as_whole_floats(ladder: list[Rung]) -> None:
-    request = parse(ladder, **GOOD | {"steps": "7.0", "seed": 3.0, "guidance_scale": "1.5"})
+    request = parse(ladder, Wish(**GOOD | {"steps": "7.0", "seed": 3.0, "guidance_scale": "1.5"}))
     assert (request.settings.steps, request.settings.seeds[0], request.settings.guidance_scale) == (7, 3, 1.5)
 
 
 def test_class_names_may_have_capitals(ladder: list[Rung]) -> None:
     rung = dataclasses.replace(ladder[0], classes=("Great Dane", "great dane", "Pug"))
     for label, found in (("Great Dane", 0), ("great dane", 1), ("GREAT DANE", 0), (" pug ", 2)):
-        assert parse([rung], **GOOD | {"model": 0, "label": label}).label == found
+        assert parse([rung], Wish(**GOOD | {"model": 0, "label": label})).label == found
 
 
 def test_models_of_one_name_are_told_apart(ladder_files: list[Path]) -> None:
@@ -128,5 +149,5 @@ def test_a_model_that_cannot_be_drawn_with_is_refused_by_name(tmp_path: Path) ->
 
 
 def test_expected_seconds_grow_with_the_work(ladder: list[Rung]) -> None:
-    few, many = (parse(ladder, **GOOD | {"steps": steps}) for steps in (5, 50))
+    few, many = (parse(ladder, Wish(**GOOD | {"steps": steps})) for steps in (5, 50))
     assert 0 < few.rung.seconds(few.settings) * 5 < many.rung.seconds(many.settings)

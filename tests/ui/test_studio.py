@@ -9,12 +9,14 @@ import dit
 from dit import remote
 from dit.published import PUBLISHED
 from dit.speed import Speed
-from ui.controls import fitted
+from ui.controls import fitted, wish_of
 from ui.costs import ladder_html, price_html
 from ui.models import results_of, table_html, terms_of
-from ui.request import parse
+from ui.request import Wish, parse
 from ui.studio import Rung, Studio, open_studio
 from ui.turns import Frame, Full, Loading, Turns
+
+PLAIN = [0, 999, 1]  # guided at all noise levels, nothing reused
 
 
 @pytest.fixture
@@ -92,14 +94,14 @@ def test_missing_models_are_grey_with_the_reason(studio: Studio) -> None:
 
 
 def test_a_missing_model_has_a_price_all_the_same(studio: Studio) -> None:
-    price = price_html(parse(studio.rungs, "DiT-XL/2-256", 207, 250, 4.0, 0, 1, "ddpm"))
+    price = price_html(parse(studio.rungs, Wish("DiT-XL/2-256", 207, 250, 4.0, 0, 1, "ddpm")))
     assert "59,311" in price  # GMACs: 118.62 x 2 x 250
     assert "min" in price
 
 
 def test_names_find_imagenet_classes_and_shared_ones_are_told_apart(studio: Studio) -> None:
     def label(name: str) -> int:
-        return parse(studio.rungs, "DiT-XL/2-256", name, 2, 1.0, 0, 1, "ddim").label
+        return parse(studio.rungs, Wish("DiT-XL/2-256", name, 2, 1.0, 0, 1, "ddim")).label
 
     assert label("Golden Retriever") == 207 and label("Carassius auratus") == 1
     assert label("crane (the bird)") == 134 and label("crane (the machine)") == 517
@@ -111,7 +113,7 @@ def test_a_job_reads_its_model_first_and_says_so(studio: Studio) -> None:
     async def scene() -> None:
         turns, small = Turns(studio), named(studio, "small")
         studio.unload(small)
-        request = parse(studio.rungs, "small", 0, 2, 1.0, 0, 1, "ddim")
+        request = parse(studio.rungs, Wish("small", 0, 2, 1.0, 0, 1, "ddim"))
         events = [event async for event in turns.draw(request, turns.enter("a", 1.0))]
         assert [type(event) for event in events] == [Loading, Frame, Frame]
         assert events[0].name == "small"
@@ -149,9 +151,9 @@ def edm_studio(no_hub: None, tmp_path: Path) -> Studio:
 def test_an_edm_model_is_priced_and_drawn_by_its_own_sampler(edm_studio: Studio) -> None:
     """Three steps of Heun's method are five network calls, each of two passes."""
     rung = named(edm_studio, "edm")
-    request = parse(edm_studio.rungs, "edm", "b", 3, 2.0, 0, 2, "auto")
+    request = parse(edm_studio.rungs, Wish("edm", "b", 3, 2.0, 0, 2, "auto"))
     assert request.describe(0)["sampler"] == "heun" and request.describe(0)["guidance_interval"] == "all"
-    assert (rung.calls(request.settings), rung.passes(request.settings)) == (5, 10)
+    assert (rung.calls(request.settings), rung.cost(request.settings).passes) == (5, 10)
     said = price_html(request)
     assert "3 steps of Heun's method, 5 looks at the picture, 2 passes a look" in said
     assert "10 passes a picture" in said
@@ -180,12 +182,25 @@ def test_a_flow_model_is_priced_and_drawn_by_each_of_its_samplers(
     sampler: str, calls: int, said: str, flow_studio: Studio
 ) -> None:
     rung = named(flow_studio, "flow")
-    request = parse(flow_studio.rungs, "flow", "b", 3, 2.0, 0, 2, sampler)
+    request = parse(flow_studio.rungs, Wish("flow", "b", 3, 2.0, 0, 2, sampler))
     assert request.describe(0)["sampler"] == {"auto": "euler"}.get(sampler, sampler)
-    assert (rung.calls(request.settings), rung.passes(request.settings)) == (calls, 2 * calls)
+    assert (rung.calls(request.settings), rung.cost(request.settings).passes) == (calls, 2 * calls)
     assert said in price_html(request)
     *_, last = flow_studio.stream(rung, request.settings)
     assert last.done and last.macs == 2 * 2 * calls * rung.macs_per_pass and last.level == "t = 0.333"
+
+
+def test_the_page_counts_noise_levels_as_timesteps(flow_studio: Studio, edm_studio: Studio) -> None:
+    """Whatever a model's own levels are; at both ends of the sliders, all are guided."""
+
+    def asked(studio: Studio, name: str, *interval: int) -> object:
+        position = studio.rungs.index(named(studio, name))
+        return wish_of(studio, [position, 1, 10, 2.0, 0, 4, "auto", *interval, 1]).guidance_interval
+
+    assert asked(flow_studio, "flow", 0, 999) == "all"
+    assert asked(flow_studio, "DiT-N-4-solids", 100, 999) == [100, 999]
+    assert asked(flow_studio, "flow", 0, 333) == [0, pytest.approx(1 / 3)]
+    assert asked(edm_studio, "edm", 0, 998) == pytest.approx([0.002, 80], rel=0.02)
 
 
 def test_samplers_follow_a_change_to_a_flow_model(flow_studio: Studio) -> None:
@@ -193,20 +208,20 @@ def test_samplers_follow_a_change_to_a_flow_model(flow_studio: Studio) -> None:
     flow = flow_studio.rungs.index(named(flow_studio, "flow"))
     plain = flow_studio.rungs.index(named(flow_studio, "DiT-N-4-solids"))
     chosen = [
-        fitted(flow_studio, [position, 1, 10, 2.0, 0, 4, sampler])[-1]
+        fitted(flow_studio, [position, 1, 10, 2.0, 0, 4, sampler, *PLAIN])[6]
         for position, sampler in ((flow, "ddim"), (flow, "heun"), (flow, "sde"), (plain, "euler"))
     ]
     assert chosen == ["euler", "heun", "sde", "ddim"]
     assert "adaLN-Zero (flow matching)" in table_html(flow_studio)
     with pytest.raises(ValueError, match="sampler is 'ddim'.*flow; use euler or heun or sde"):
-        parse(flow_studio.rungs, "flow", 0, 3, 2.0, 0, 1, "ddim")
+        parse(flow_studio.rungs, Wish("flow", 0, 3, 2.0, 0, 1, "ddim"))
 
 
 def test_a_sampler_of_the_other_formulation_is_refused(edm_studio: Studio) -> None:
     with pytest.raises(ValueError, match="sampler is 'ddim'.*edm; use heun"):
-        parse(edm_studio.rungs, "edm", 0, 3, 2.0, 0, 1, "ddim")
+        parse(edm_studio.rungs, Wish("edm", 0, 3, 2.0, 0, 1, "ddim"))
     with pytest.raises(ValueError, match="sampler is 'heun'.*ddpm; use ddim"):
-        parse(edm_studio.rungs, "DiT-N-4-solids", 0, 3, 2.0, 0, 1, "heun")
+        parse(edm_studio.rungs, Wish("DiT-N-4-solids", 0, 3, 2.0, 0, 1, "heun"))
 
 
 def test_the_expected_seconds_count_every_call(edm_studio: Studio) -> None:
@@ -231,12 +246,13 @@ def test_an_unconditional_model_is_fitted_with_what_it_can_have(no_hub: None, tm
     dit.weights.save(tmp_path / "free.safetensors", model, {"name": "free", "classes": []})
     studio = open_studio([tmp_path / "free.safetensors"])
     position = studio.rungs.index(named(studio, "free"))
-    values = [position, 3, 10, 2.5, 0, 4, "ddim"]
-    assert fitted(studio, values) == [position, 3, 10, 1, 0, 4, "heun"]
-    assert parse(studio.rungs, *fitted(studio, values)).settings.guidance_scale == 1
+    values = [position, 3, 10, 2.5, 0, 4, "ddim", 0, 999, 3]
+    assert fitted(studio, values) == [position, 3, 10, 1, 0, 4, "heun", 0, 999, 1]
+    assert parse(studio.rungs, wish_of(studio, fitted(studio, values))).settings.guidance_scale == 1
     with pytest.raises(ValueError, match="no null class"):
-        parse(studio.rungs, "free", 0, 3, 2.5, 0, 1, "auto")
-    assert parse(studio.rungs, "free", 0, 3, None, 0, 1, "auto").settings.guidance_scale == 1  # its usual
+        parse(studio.rungs, Wish("free", 0, 3, 2.5, 0, 1, "auto"))
+    usual = parse(studio.rungs, Wish("free", 0, 3, None, 0, 1, "auto"))
+    assert usual.settings.guidance_scale == 1
     other = studio.rungs.index(named(studio, "DiT-T-4-solids"))
     assert fitted(studio, [other, *values[1:]]) == [other, *values[1:]]
     assert fitted(studio, [None, *values[1:]]) == [None, *values[1:]]
@@ -258,6 +274,7 @@ ACCURACY, FRECHET = {"overall": 0.9876}, {"distance": 12.345, "real": 0.5}
             {"frechet": FRECHET, "pictures": 2000},
             "Fréchet 12.3 (real pictures 0.5), of 2,000 pictures: 20 heun",
         ),
+        ({"frechet": {"distance": 12.345}, "pictures": 20}, "Fréchet 12.3, of 20 pictures: 20 heun"),
         ({}, "not evaluated"),
         ({"accuracy": 0.5}, "not evaluated"),  # somebody else's
     ],

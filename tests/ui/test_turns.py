@@ -7,7 +7,7 @@ import pytest
 
 from dit.pipeline import Frame
 from dit.speed import Speed
-from ui.request import Request, parse
+from ui.request import Request, Wish, parse
 from ui.studio import Studio, open_studio
 from ui.turns import MAX_WAITING, Full, Turns
 
@@ -21,7 +21,7 @@ def studio(ladder_files: list[Path]) -> Studio:
 @pytest.fixture(scope="module")
 def request_small(studio: Studio) -> Request:
     """Eight steps of the small model."""
-    return parse(studio.rungs, "small", 0, 8, 1.0, 0, 1, "ddim")
+    return parse(studio.rungs, Wish("small", 0, 8, 1.0, 0, 1, "ddim"))
 
 
 async def collect(turns: Turns, request: Request, session: str, log: list[str]) -> list[Frame]:
@@ -119,3 +119,25 @@ def test_a_full_line_says_when_to_come_back(studio: Studio, request_small: Reque
         turns.enter(str(i), 2.0)
     with pytest.raises(Full, match=rf"{MAX_WAITING} jobs are waiting.*about 40 s"):
         turns.enter("late", 1.0)
+
+
+def test_several_requests_are_one_job(studio: Studio, request_small: Request) -> None:
+    """One place in the line for all; others come after the last, and a stop ends all of them."""
+
+    async def scene() -> None:
+        turns, log = Turns(studio), []
+
+        async def all_three(session: str, stop_at: int | None = None) -> None:
+            ticket = turns.enter(session, 3.0)
+            async for index, event in turns.draw_all([request_small] * 3, ticket):
+                if isinstance(event, Frame):
+                    log.append((session, index))
+                    if len(log) == stop_at:
+                        turns.stop(session)
+
+        await asyncio.gather(all_three("a"), collect(turns, request_small, "b", []), all_three("c", 35))
+        assert log[:24] == [("a", 0)] * 8 + [("a", 1)] * 8 + [("a", 2)] * 8
+        assert log[24:] == [("c", 0)] * 8 + [("c", 1)] * 3
+        assert not turns.line
+
+    asyncio.run(scene())

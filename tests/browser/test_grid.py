@@ -1,0 +1,186 @@
+"""The grid, the equal budget and the page's address as a visitor uses them."""
+
+import io
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from dit.pictures import read_settings
+
+pytestmark = pytest.mark.browser
+CELLS = re.compile(r"(\d+) of (\d+) cells? drawn")
+
+
+def open_grid(page: Page) -> None:
+    """The Trade-off tab's grid."""
+    page.get_by_role("tab", name="Trade-off").click()
+    page.get_by_role("tab", name="Grid").click()
+    expect(page.locator("#grid-price")).to_contain_text("GMACs", timeout=10_000)
+
+
+def type_values(page: Page, name: str, text: str) -> None:
+    """Into the box of an axis."""
+    page.locator(f"#grid-{name}-values").locator("textarea, input").fill(text)
+
+
+def filled(page: Page) -> re.Match:
+    """Press Fill and wait for the end; the status line, matched."""
+    page.locator("#grid-status p").evaluate("line => line.textContent = ''")  # else the last grid's would do
+    page.click("#grid-fill")
+    expect(page.locator("#grid-status")).to_contain_text("drawn", timeout=60_000)
+    expect(page.locator("#grid-fill")).to_be_enabled(timeout=120_000)
+    return CELLS.search(page.inner_text("#grid-status"))
+
+
+def test_a_grid_fills_and_can_be_taken_away(page: Page) -> None:
+    open_grid(page)
+    type_values(page, "down", "DiT-N-4-solids, small")
+    type_values(page, "across", "1-3")
+    expect(page.locator("#grid-price")).to_contain_text("6 cells", timeout=10_000)
+    expect(page.locator("#grid-png")).to_be_disabled()
+    done = filled(page)
+    assert (done[1], done[2]) == ("6", "6")
+    pictures = page.locator("#grid-canvas img")
+    expect(pictures).to_have_count(6)
+    assert [pictures.nth(i).get_attribute("alt").split(":")[0] for i in (0, 2, 5)] == [
+        "DiT-N-4-solids, 1 step", "DiT-N-4-solids, 3 steps", "small, 3 steps"
+    ]  # fmt: skip
+    assert page.locator("#grid-canvas .dl-check").count() == 3  # the classifier knows the bundled model's
+
+    with page.expect_download() as download:
+        page.click("#grid-png")
+    described = read_settings(Image.open(download.value.path()))
+    assert download.value.suggested_filename == "dit-lab-grid.png"
+    assert [cell["pictures"][0]["steps"] for cell in described["cells"]] == [1, 2, 3, 1, 2, 3]
+    with page.expect_download() as download:
+        page.click("#grid-zip")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".png")]
+        assert len(names) == 6 and "settings.json" in archive.namelist()
+        assert np.asarray(Image.open(io.BytesIO(archive.read(names[0])))).shape == (32, 32, 3)
+
+
+def test_stop_ends_a_grid_and_keeps_what_was_drawn(page: Page) -> None:
+    open_grid(page)
+    type_values(page, "down", "DiT-T-4-solids")
+    type_values(page, "across", "1, 250, 249, 248, 247, 246")
+    page.click("#grid-fill")
+    expect(page.locator("#grid-canvas .dl-now img")).to_be_visible(timeout=60_000)  # it forms, live
+    expect(page.locator("#grid-status")).to_contain_text(re.compile("[1-5] of 6 cells"), timeout=60_000)
+    page.click("#grid-stop")
+    expect(page.locator("#grid-status")).to_contain_text("Stopped", timeout=20_000)
+    count = int(CELLS.search(page.inner_text("#grid-status"))[1])
+    expect(page.locator("#grid-canvas img")).to_have_count(count)
+    assert 1 <= count < 6
+    expect(page.locator("#grid-canvas .dl-blank")).to_have_count(6 - count)
+    with page.expect_download():
+        page.click("#grid-png")
+    type_values(page, "across", "2")
+    assert filled(page)[0] == "1 of 1 cell drawn"
+
+
+def test_what_cannot_be_a_grid_says_why(page: Page) -> None:
+    open_grid(page)
+    for text, message in (
+        ("1-300", "300 values; a grid has at most 64 cells"),
+        ("1, <b>2</b>", "steps is '<b>2</b>'; it must be a whole number"),
+        ("2, 2", "steps 2 is on its axis twice"),
+    ):
+        type_values(page, "across", text)
+        expect(page.locator("#grid-price")).to_contain_text(message, timeout=10_000)
+    page.click("#grid-fill")
+    expect(page.locator("#grid-status")).to_contain_text("Nothing was drawn", timeout=10_000)
+    expect(page.locator("#grid-canvas img")).to_have_count(0)
+
+
+def test_the_budget_slider_deals_out_steps_and_every_model_draws(page: Page) -> None:
+    page.get_by_role("tab", name="Trade-off").click()
+    page.get_by_role("tab", name="Equal budget").click()
+    slider, reading = page.locator("#budget-at input[type=range]"), page.locator("#budget-reading")
+    expect(reading).to_contain_text("GMACs a picture", timeout=10_000)
+    slider.focus()
+    slider.fill("-12")  # 0.25 GMACs: enough for the smallest alone
+    expect(reading).to_contain_text("0.251 GMACs a picture", timeout=10_000)
+    expect(page.locator("#budget-canvas")).to_contain_text("cannot afford one step", timeout=10_000)
+    page.keyboard.press("ArrowRight")
+    expect(reading).to_contain_text("0.282 GMACs", timeout=10_000)
+    slider.fill("0")
+    expect(reading).to_contain_text("1.00 GMACs a picture", timeout=10_000)
+    expect(page.locator("#budget-canvas")).not_to_contain_text("cannot afford", timeout=10_000)
+    page.click("#budget-draw")
+    expect(page.locator("#budget-finding")).to_contain_text("At 1.00 GMACs a picture", timeout=120_000)
+    cards = page.locator("#budget-canvas li")
+    assert cards.count() == page.locator("#budget-canvas img").count() >= 2
+    for i in range(cards.count()):
+        assert float(re.search(r"([\d.]+) GMACs", cards.nth(i).inner_text())[1]) <= 1.0
+    assert "step" in cards.first.inner_text() and "looks like" in cards.first.inner_text()
+
+
+def test_an_address_opens_the_view_again(browser: Browser, page: Page) -> None:
+    open_grid(page)
+    type_values(page, "across", "1, 2")
+    page.locator("#grid-guidance input[type=number]").fill("3")
+    page.locator("#grid-guidance input[type=number]").press("Enter")
+    expect(page.locator("#grid-price")).to_contain_text("GMACs", timeout=10_000)
+    page.wait_for_url(re.compile("grid-guidance=3"), timeout=10_000)
+    only_what_differs = {"tab=tradeoff", "tradeoff=grid", "grid-across-values=1,+2", "grid-guidance=3"}
+    assert set(page.url.split("?")[1].split("&")) == only_what_differs
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    other = context.new_page()
+    other.goto(page.url)
+    expect(other.locator("#grid-fill")).to_be_visible(timeout=30_000)
+    expect(other.locator("#grid-across-values").locator("textarea, input")).to_have_value("1, 2")
+    expect(other.locator("#grid-guidance input[type=number]")).to_have_value("3")
+    expect(other.locator("#share-notice")).to_be_hidden()
+    other.locator(".dl-copy").first.click()
+    expect(other.locator(".dl-copy").first).to_have_text("Copied")
+    assert other.evaluate("navigator.clipboard.readText()") == other.url == page.url
+    context.close()
+
+
+def test_a_tampered_address_is_no_error(browser: Browser, address: str) -> None:
+    context = browser.new_context()
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
+    script = "%3Cimg%20src=x%20onerror=alert(1)%3E"
+    page.goto(
+        f"{address}/?tab=tradeoff&tradeoff=grid&tradeoff=chart&steps=1e99&model=huge&{script}=1"
+        f"&grid-steps=-5&grid-down={script}&grid-across-values={script}&grid-class={script}&class=%00"
+        "&budget-at=999999"
+    )
+    notice = page.locator("#share-notice")
+    expect(notice).to_contain_text("Not all of this address was taken", timeout=30_000)
+    expect(notice).to_contain_text("tradeoff is there more than once")
+    expect(page.locator("#grid-fill")).to_be_visible()
+    expect(page.locator("#grid-steps input[type=number]")).to_have_value("1")
+    expect(page.locator("#grid-price")).to_contain_text("steps is '<img src=x", timeout=10_000)
+    page.click("#grid-fill")
+    expect(page.locator("#grid-status")).to_contain_text("Nothing was drawn", timeout=10_000)
+    assert not page.locator("img[src='x']").count()
+    page.get_by_role("tab", name="Explore").click()
+    expect(page.locator("#steps input[type=number]")).to_have_value("250")
+    assert not errors
+    context.close()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_on_a_phone_the_grid_scrolls_in_its_own_box(browser: Browser, address: str, dark: bool) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    page.goto(f"{address}/?tab=tradeoff&tradeoff=grid&grid-across-values=1-6&grid-down-values=small")
+    expect(page.locator("#grid-price")).to_contain_text("6 cells", timeout=30_000)
+    filled(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    box = page.locator("#grid-canvas [role=region]")
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth + 100 && box.tabIndex === 0")
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('#grid-canvas [role=region]').scrollLeft > 0")
+    context.close()

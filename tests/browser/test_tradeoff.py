@@ -1,0 +1,184 @@
+"""The Trade-off tab's chart as a visitor meets it: points speak, a click shows pictures and sets Explore."""
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.families import STEPS
+
+pytestmark = pytest.mark.browser
+
+
+def open_chart(page: Page) -> None:
+    page.get_by_role("tab", name="Trade-off").click()
+    expect(page.locator("#measured-chart")).to_contain_text("GMACs a picture", timeout=20_000)
+
+
+def point(page: Page, title: str, setting: str = "ddim, no guidance") -> Locator:
+    """The point whose tooltip begins so; a line of a tooltip ends before the next."""
+    return page.locator(f'#measured-chart .dl-point[aria-label^="{title}; {setting};"]:visible').first
+
+
+def aim(page: Page, target: Locator) -> tuple[float, float]:
+    target.scroll_into_view_if_needed()
+    box = target.locator("path").bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def explore(page: Page) -> dict[str, str]:
+    """What Explore's number boxes and its sampler hold."""
+    if not page.locator("#cache").is_visible():
+        page.get_by_role("button", name="Free speed").click()
+        expect(page.locator("#cache")).to_be_visible()
+    names = ("steps", "guidance", "guided-from", "guided-to", "cache")
+    found = {name: page.locator(f"#{name} input[type=number]").input_value() for name in names}
+    return found | {"sampler": page.locator("#sampler input").input_value()}
+
+
+def toggle(page: Page, group: str, label: str) -> None:
+    page.locator(f"#chart-{group}").get_by_label(label, exact=True).check()
+
+
+def test_hovering_a_point_tells_all_its_numbers(page: Page) -> None:
+    open_chart(page)
+    tip = page.locator("#measured-chart .dl-tip")
+    expect(tip).to_be_hidden()
+    page.mouse.move(*aim(page, point(page, "big, 8 steps")))
+    expect(tip).to_be_visible()
+    assert tip.locator("b").inner_text() == "big, 8 steps"
+    for part in ("3.2 GMACs and 0.336 s", "Fréchet distance", "95 %", "precision", "93.1%", "5,000 pictures"):
+        expect(tip).to_contain_text(part)
+
+
+def test_a_click_shows_the_pictures_and_sets_explore(page: Page) -> None:
+    open_chart(page)
+    pictures = page.locator("#cell-pictures")
+    expect(pictures).to_contain_text("once one is clicked")
+    toggle(page, "guidance", "3")
+    toggle(page, "sampler", "ddpm")
+    page.locator("#chart-caches").get_by_label("every 2 steps").check()
+    wanted = point(page, "big, 16 steps", "ddpm, guidance 3, attention and MLPs every 2 steps")
+    expect(wanted).to_be_visible(timeout=10_000)
+    page.mouse.click(*aim(page, wanted))
+    expect(pictures.locator("img")).to_have_count(5, timeout=10_000)
+    expect(pictures).to_contain_text("big, 16 steps")
+    expect(pictures.locator("figcaption").last).to_have_text("torus")
+    page.get_by_role("button", name="Open in Explore").click()
+    expect(page.locator("#ladder .dl-chosen")).to_have_text("big", timeout=10_000)
+    expect(page.locator("#sampler input")).to_have_value("ddpm", timeout=10_000)
+    expect(page.locator("#steps input[type=number]")).to_have_value("16")
+    page.wait_for_timeout(1000)  # what follows from a change of model has come
+    set_to = {"steps": "16", "guidance": "3", "guided-from": "0", "guided-to": "999", "cache": "2"}
+    assert explore(page) == set_to | {"sampler": "ddpm"}
+    expect(page.locator("#price")).to_contain_text("big: 16 steps", timeout=10_000)
+    page.click("#generate")
+    expect(page.locator("#status")).to_contain_text("Step 16 of 16", timeout=120_000)
+
+
+def test_a_model_that_is_not_on_the_page_leaves_explore_as_it_was(page: Page) -> None:
+    before = explore(page)
+    open_chart(page)
+    page.mouse.click(*aim(page, point(page, "middle, 4 steps")))
+    expect(page.locator("#cell-pictures")).to_contain_text("middle is not among", timeout=10_000)
+    expect(page.locator("#cell-pictures img")).to_have_count(5)
+    expect(page.locator("#open-explore")).to_be_hidden()
+    page.get_by_role("tab", name="Explore").click()
+    assert explore(page) == before
+
+
+def test_toggles_change_the_chart_and_what_is_hidden_stays_so(page: Page) -> None:
+    open_chart(page)
+    shown = page.locator("#measured-chart .dl-point:visible")
+    expect(shown).to_have_count(3 * len(STEPS))
+    page.locator("#measured-chart .dl-key", has_text="middle").click()
+    expect(shown).to_have_count(2 * len(STEPS))
+    toggle(page, "cost", "seconds")
+    expect(page.locator("#measured-chart")).to_contain_text("Seconds a picture", timeout=10_000)
+    expect(page.locator("#measured-chart .dl-key", has_text="middle")).to_have_attribute(
+        "aria-pressed", "false"
+    )
+    expect(shown).to_have_count(2 * len(STEPS))
+    page.locator("#chart-caches").get_by_label("every 2 steps").check()
+    expect(shown).to_have_count(4 * len(STEPS), timeout=10_000)
+    page.locator("#measured-chart .dl-key", has_text="every 2 steps").click()
+    expect(shown).to_have_count(2 * len(STEPS))
+    expect(page.locator("#chart-seen")).to_contain_text("Attention and MLPs every 2 steps")
+
+
+def test_the_view_of_models_has_a_line_and_the_papers_number(page: Page) -> None:
+    open_chart(page)
+    expect(page.locator("#chart-steps")).to_be_hidden()
+    toggle(page, "view", "a model")
+    chart = page.locator("#measured-chart")
+    expect(chart).to_contain_text("GMACs of a forward pass", timeout=10_000)
+    expect(chart.locator(".dl-point:visible")).to_have_count(3)
+    expect(chart.locator(".dl-wide polyline.dl-dashed")).to_be_visible()
+    expect(page.locator("#chart-seen")).to_contain_text("At 250 steps")
+    expect(page.locator("#chart-seen")).to_contain_text("−0.93")
+    expect(page.locator("#chart-cost")).to_be_hidden()
+    toggle(page, "steps", "8")
+    expect(page.locator("#chart-seen")).to_contain_text("At 8 steps", timeout=10_000)
+    page.mouse.click(*aim(page, point(page, "small, 8 steps")))
+    expect(page.locator("#cell-pictures")).to_contain_text("small, 8 steps", timeout=10_000)
+
+
+def test_a_table_that_is_none_says_so_and_the_next_one_is_drawn(page: Page) -> None:
+    open_chart(page)
+    toggle(page, "family", "wrong")
+    chart = page.locator("#measured-chart")
+    expect(chart).to_contain_text("python -m train.sweep", timeout=10_000)
+    expect(chart.locator("svg")).to_have_count(0)
+    expect(page.locator("#chart-sampler")).to_be_hidden()
+    toggle(page, "family", "toys")
+    expect(chart.locator(".dl-point:visible")).to_have_count(3 * len(STEPS), timeout=10_000)
+    expect(page.locator("#chart-sampler")).to_be_visible()
+    page.mouse.move(*aim(page, point(page, "big, 8 steps")))  # it has come back to life
+    expect(chart.locator(".dl-tip")).to_be_visible()
+
+
+def test_the_keyboard_walks_along_a_model_and_to_the_next(page: Page) -> None:
+    open_chart(page)
+    tip = page.locator("#measured-chart .dl-tip b")
+    page.locator("#measured-chart .dl-key").last.focus()
+    page.keyboard.press("Tab")
+    expect(tip).to_have_text("small, 1 step")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(tip).to_have_text("small, 4 steps")
+    page.keyboard.press("ArrowDown")
+    expect(tip).to_have_text(re.compile("^middle, 1 step"))
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowLeft")
+    expect(tip).to_have_text(re.compile("^small, [24] steps$"))
+    page.keyboard.press("Enter")
+    expect(page.locator("#measured-chart .dl-point[aria-pressed=true]")).to_have_count(1)
+    expect(page.locator("#cell-pictures")).to_contain_text(tip.inner_text(), timeout=10_000)
+    page.keyboard.press("Escape")
+    expect(page.locator("#measured-chart .dl-tip")).to_be_hidden()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_chart_fits_a_phone_and_answers_a_finger(browser: Browser, address: str, dark: bool) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, color_scheme="dark" if dark else "light"
+    )
+    phone = context.new_page()
+    phone.goto(address)
+    phone.wait_for_selector("#generate")
+    open_chart(phone)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    drawn = phone.locator("#measured-chart .dl-narrow").bounding_box()
+    assert drawn["x"] >= 0 and drawn["width"] >= 350 and drawn["x"] + drawn["width"] <= 390
+    phone.touchscreen.tap(*aim(phone, point(phone, "big, 1 step")))
+    frame = phone.locator("#measured-chart .dl-tip").bounding_box()
+    assert frame["x"] >= 0 and frame["x"] + frame["width"] <= 390
+    expect(phone.locator("#cell-pictures img")).to_have_count(5, timeout=10_000)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    ink = phone.locator("#measured-chart .dl-narrow .dl-axes text").first.evaluate(
+        "text => getComputedStyle(text).fill"
+    )
+    numbers = [float(value) for value in re.findall(r"[\d.]+", ink)][:3]
+    bright = sum(numbers) / 3 / (1 if "color(" in ink else 255)
+    assert (bright > 0.5) == dark
+    context.close()

@@ -1,0 +1,182 @@
+"""The Chart view behind its widgets: tables that are missing, points that are picked, Explore follows."""
+
+import base64
+import dataclasses
+import re
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from dit.measured import save_family
+from dit.pictures import png
+from tests.families import CLASSES, made_up, strip
+from ui import chart_view, controls
+from ui.chart_view import shown, toggles
+from ui.controls import NAMES, level_at, position_of
+from ui.measured_cell import cell_html, picked, sent, unfit
+from ui.measured_cell import strip as cut
+from ui.measured_choice import MODEL
+from ui.studio import Studio, open_studio
+from ui.tables import load_tables, no_table
+
+NOW = dict(zip(NAMES, (0, 3, 50, 2.0, 7, 4, "ddim", 0, 999, 1), strict=True))
+USUAL = (None,) * 6
+
+
+@pytest.fixture(scope="module")
+def family():
+    return made_up()
+
+
+@pytest.fixture(scope="module")
+def studio(ladder_files) -> Studio:
+    return open_studio(ladder_files)
+
+
+def cell_of(family, **wanted):
+    return next(c for c in family.cells if all(getattr(c, k) == v for k, v in wanted.items()))
+
+
+def test_a_folder_of_tables_is_read_and_what_is_none_says_why(tmp_path, family):
+    assert load_tables(tmp_path) == load_tables(tmp_path / "nowhere") == {}
+    save_family(tmp_path / "toys.json", family)
+    (tmp_path / "a.json").write_text("{}")
+    tables = load_tables(tmp_path)
+    assert list(tables) == ["a", "toys"] and tables["toys"] == family
+    assert tables["a"].startswith("a.json: ") and "python -m train.sweep" in tables["a"]
+
+
+def test_a_missing_table_is_said_with_the_remedy_and_no_toggle_is_left(tmp_path, family):
+    for tables, name, said in (
+        ({}, None, "no table in .*python -m train.sweep"),
+        ({"a": "a.json: broken <b>"}, "a", "a.json: broken &lt;b&gt;"),
+        ({"toys": family}, "other", "no table in"),
+        ({"toys": family}, ["toys"], "no table in"),
+        ({"toys": dataclasses.replace(family, cells=())}, "toys", "has no cells"),
+    ):
+        words, drawn, told = shown(tables, no_table(tmp_path), name, *USUAL)
+        assert words == told == ""
+        assert re.search(said, drawn) and "<svg" not in drawn
+        assert not any(update["visible"] for update in toggles(tables, name).values())
+
+
+def test_there_is_a_toggle_for_what_differs_only(family):
+    offered = toggles({"toys": family}, "toys")
+    assert offered["sampler"]["choices"] == ["ddim", "ddpm"] and offered["sampler"]["visible"]
+    assert offered["caches"]["choices"] == [("at every step", 1), ("every 2 steps", 2)]
+    assert offered["guidance"]["value"] == "none" and offered["steps"]["value"] == 250
+    plain = made_up(samplers=["ddim"], guidances=[(1.0, None)], caches=[1])
+    offered = toggles({"toys": plain}, "toys")
+    assert not any(offered[name]["visible"] for name in ("sampler", "guidance", "caches"))
+
+
+def test_values_from_anywhere_are_brought_to_what_the_table_has(family):
+    view = chart_view.ChartView(None, {"toys": family, "a": "broken"}, (), "")
+    values = {name: update["value"] for name, update in view.fit({}).items()}
+    usual = {"view": "picture", "cost": "macs", "sampler": "ddim", "guidance": "none", "caches": [1]}
+    assert values == usual | {"family": "toys", "steps": 250}
+    sent = {
+        "view": MODEL,
+        "sampler": "ddpm",
+        "guidance": "3",
+        "caches": [2, 9],
+        "steps": 8,
+        "cost": [],
+        "x": 1,
+    }
+    fitted = view.fit(sent)
+    values = {name: update["value"] for name, update in fitted.items()}
+    assert values == usual | {"family": "toys"} | {
+        **{name: sent[name] for name in ("view", "sampler", "guidance", "steps")},
+        "caches": [2],
+    }
+    assert fitted["steps"]["visible"] and not fitted["cost"]["visible"]
+    assert fitted["guidance"]["choices"] == ["none", "3"]
+    for wrong in ("a", "b", ["toys"], None, 7):
+        assert view.fit({"family": wrong})["family"]["value"] == "toys"
+    bare = chart_view.ChartView(None, {"toys": dataclasses.replace(family, cells=())}, (), "").fit(
+        {"steps": 8}
+    )
+    assert bare["family"]["value"] == "toys" and not bare["steps"]["visible"]
+    empty = chart_view.ChartView(None, {}, (), "").fit({"steps": 8})
+    assert empty["family"]["value"] is None and not empty["steps"]["visible"]
+
+
+def test_both_views_are_shown_with_words_and_what_the_numbers_are_of(family):
+    for view, title in ((None, "GMACs a picture"), (MODEL, "GMACs of a forward pass")):
+        words, drawn, told = shown({"toys": family}, "", "toys", view, *(None,) * 5)
+        assert title in drawn and "<p>" in words and "not FID" in told and "5,000 pictures" in told
+
+
+def test_names_with_hyphens_stay_whole_and_text_stays_text():
+    assert chart_view.unbroken("a <b> DiT-P-2.") == 'a &lt;b&gt; <span class="dl-name">DiT-P-2</span>.'
+
+
+def test_a_point_is_picked_by_its_number_and_nothing_else_is(family):
+    tables = {"toys": family, "a": "broken"}
+    assert picked(tables, "toys", {"pick": "5"}) == (family, family.cells[5])
+    wrong = [{"pick": value} for value in ("-1", "216", "9" * 9999, "x", "²", 5, None, ["5"], "")]
+    for name, sent_ in [("toys", one) for one in [*wrong, None, {}, "5"]] + [
+        ("a", {"pick": "0"}),
+        ("b", {"pick": "0"}),
+        (["toys"], {"pick": "0"}),
+    ]:
+        with pytest.raises(gr.Error, match="no such point"):
+            picked(tables, name, sent_)
+
+
+def test_explore_is_set_to_a_cell(studio, family):
+    cell = cell_of(family, model="big", steps=8, guidance_scale=3.0, cache_every=2, sampler="ddpm")
+    cell = dataclasses.replace(cell, guidance_interval=(100.0, 700.0))
+    *updates, name, wished = sent(studio, cell, list(NOW.values()))
+    given = dict(zip(NAMES, updates, strict=True))
+    assert studio.rungs[given["model"]].name == "big"
+    assert given["steps"] == 8 and (given["seed"], given["pictures"]) == (7, 4)
+    assert (given["guided_from"], given["guided_to"]) == (100, 700)
+    assert given["guidance"]["value"] == wished == 3.0
+    assert given["sampler"]["value"] == "ddpm" and given["cache"]["value"] == 2
+    assert given["label"]["value"] == 3 and name["value"] == "cone"
+    plain = sent(studio, cell_of(family, model="big", guidance_scale=1.0), list(NOW.values()))
+    assert plain[NAMES.index("guided_from")] == 0 and plain[NAMES.index("guided_to")] == controls.LAST
+
+
+def test_what_explore_cannot_be_set_to_is_said(studio, family):
+    assert unfit(studio, family.cells[0]) == ""
+    assert "middle is not among" in unfit(studio, cell_of(family, model="middle"))
+    over = dataclasses.replace(family.cells[0], steps=500, cache_every=8, guidance_scale=9.5)
+    assert unfit(studio, over).endswith("do not go to steps 500 and guidance_scale 9.5 and cache_every 8")
+
+
+@pytest.mark.parametrize("formulation", ["ddpm", "flow", "edm"])
+def test_places_and_noise_levels_go_both_ways(formulation):
+    for place in (0, 1, 100, 500, 998, 999):
+        assert position_of(formulation, level_at(formulation, place)) == place
+
+
+def test_the_pictures_of_a_cell_are_cut_apart_and_named(family):
+    cell = family.cells[0]
+    pixels = cut(cell.thumbnails)
+    assert pixels.shape == (len(CLASSES), 32, 32, 3)
+    assert all(len(np.unique(one.reshape(-1, 3), axis=0)) == 1 for one in pixels)  # each of one colour
+    assert len({one[0, 0].tobytes() for one in pixels}) == len(CLASSES)
+    text = cell_html(family, cell)
+    assert text.count("<img") == 5 and "<span>torus</span>" in text and "Explore is set" in text
+    assert "small, 1 step" in text and "5,000 pictures" in text
+    other = cell_html(dataclasses.replace(family, classes=("<b>",)), cell, "it is <i>")
+    assert "picture 5" in other and "has not followed: it is &lt;i&gt;." in other
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["", "data:,", "javascript:1", "data:image/png;base64,AAAA", "data:image/png;base64,?", strip(1)[:-40]],
+)
+def test_pictures_that_are_none_are_said_to_be(family, source):
+    cell = dataclasses.replace(family.cells[0], thumbnails=source)
+    text = cell_html(family, cell)
+    assert "cannot be read" in text and "<img" not in text
+
+
+def test_a_strip_must_be_of_squares():
+    with pytest.raises(ValueError, match="no row of squares"):
+        cut("data:image/png;base64," + base64.b64encode(png(np.zeros((4, 10, 3), np.uint8))).decode())

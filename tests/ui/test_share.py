@@ -1,0 +1,161 @@
+"""The page's address: every value from it is one that its control may have, and nothing in it is an error."""
+
+import gradio as gr
+import pytest
+
+from ui.controls import LAST
+from ui.page import build
+from ui.share import MAX_KEYS, MAX_TEXT, Share, flag, notice_html, number, one_of, several_of, whole, words
+from ui.studio import Studio, open_studio
+
+NASTY = [
+    "", " ", "nan", "inf", "-inf", "1e999999999", "-1e999999999", "9" * 2000, "0x10", "½", "٣", "1_000",
+    "--1", "<script>alert(1)</script>", "'; drop table", "\x00", "\u202e", "😀", "null", "[]", "{}", "true",
+    "../..",
+    "%00", "a,b", ",", "x" * 5000,
+]  # fmt: skip
+
+
+@pytest.fixture
+def share() -> Share:
+    """One control of each kind, within a page."""
+    made = Share()
+    with gr.Blocks():
+        made.add("steps", gr.Slider(1, 250, 50), whole(1, 250))
+        made.add("scale", gr.Slider(1, 8, 2), number(1, 8))
+        made.add("sampler", gr.Dropdown(["ddim", "heun"], value="ddim"), one_of(["ddim", "heun"]))
+        made.add("shown", gr.CheckboxGroup(["a", "b"]), several_of(["a", "b"]))
+        made.add("lock", gr.Checkbox(True), flag)
+        made.add("values", gr.Textbox(), words(40))
+        made.add("model", gr.Slider(0, 2, 1), None, words=["small", "middle", "big"])
+        with gr.Tabs() as tabs:
+            with gr.Tab("One", id="one") as one:
+                pass
+            with gr.Tab("Two", id="two") as two:
+                pass
+        made.add_tabs("tab", tabs, {"one": one, "two": two})
+    return made
+
+
+def test_good_values_are_taken_as_they_are(share: Share) -> None:
+    pairs = {"steps": "20", "scale": "1.5", "sampler": "heun", "shown": "b,a", "lock": "0", "values": "1, 2",
+             "model": "big", "tab": "two"}  # fmt: skip
+    taken, said = share.read(pairs.items())
+    assert said == []
+    assert taken == {"steps": 20, "scale": 1.5, "sampler": "heun", "shown": ["b", "a"], "lock": False,
+                     "values": "1, 2", "model": 2, "tab": "two"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value", "said"),
+    [
+        ("steps", "99999", 250, "steps is '99999', beyond its limit; 250 is taken"),
+        ("steps", "-3", 1, "1 is taken"),
+        ("steps", "1e999999999", 250, "250 is taken"),
+        ("steps", "2.6", 3, "3 is taken"),
+        ("scale", "inf", 8.0, "8 is taken"),
+        ("steps", "many", None, "steps is 'many', but it must be a number"),
+        ("steps", "nan", None, "must be a number"),
+        ("sampler", "DDIM", None, "sampler is 'DDIM', but it is not one of the choices"),
+        ("shown", "a,c", None, "not all of it is among the choices"),
+        ("lock", "yes", None, "must be 0 or 1"),
+        ("values", "x" * 41, None, "41 letters, and at most 40 are taken"),
+        ("values", "a\x00b", None, "cannot be shown"),
+        ("model", "huge", None, "there is none of this name here"),
+        ("model", "1", None, "there is none of this name here"),
+        ("tab", "three", None, "not one of the choices"),
+        ("colour", "red", None, "'colour' is not known here"),
+        ("steps", "1" * (MAX_TEXT + 1), None, f"at most {MAX_TEXT} are read"),
+    ],
+)
+def test_others_are_brought_into_bounds_or_left_out_with_a_word(
+    share: Share, key: str, text: str, value: object, said: str
+) -> None:
+    taken, complaints = share.read([(key, text)])
+    assert taken == ({} if value is None else {key: value})
+    assert len(complaints) == 1 and said in complaints[0]
+
+
+def test_repeated_keys_too_many_and_those_of_others(share: Share) -> None:
+    taken, said = share.read([("steps", "3"), ("steps", "4")])
+    assert taken == {"steps": 3} and said == ["steps is there more than once, and the first counts"]
+    assert share.read([("__theme", "dark"), ("utm_source", "x"), ("view", "api")]) == ({}, [])
+    taken, said = share.read([(f"k{i}", "x") for i in range(5000)] + [("steps", "3")])
+    assert taken == {} and len(said) == MAX_KEYS + 1 and "only the first 100 of 5001" in said[0]
+    notice = notice_html(said)
+    assert len(notice) < 500 and "and 97 more" in notice
+
+
+def test_a_notice_shows_text_and_never_markup(share: Share) -> None:
+    _, said = share.read([("<img src=x onerror=alert(1)>", "1"), ("sampler", "<script>alert(1)</script>")])
+    notice = notice_html(said)
+    assert "<script" not in notice and "<img" not in notice and "&lt;script&gt;" in notice
+    assert notice_html([]) == ""
+
+
+def test_values_that_bound_each_other_are_settled(share: Share) -> None:
+    share.settle(lambda taken: {"steps": min(taken["steps"], 10)} if taken.get("sampler") == "heun" else {})
+    assert share.read([("steps", "20"), ("sampler", "heun")])[0]["steps"] == 10
+    assert share.read([("steps", "20"), ("sampler", "ddim")])[0]["steps"] == 20
+
+
+def test_a_key_stands_for_one_control(share: Share) -> None:
+    with gr.Blocks(), pytest.raises(AssertionError, match="'steps' is taken"):
+        share.add("steps", gr.Number(), whole(1, 2))
+
+
+@pytest.fixture(scope="module")
+def studio() -> Studio:
+    """The bundled models."""
+    return open_studio(limit=2)
+
+
+@pytest.fixture(scope="module")
+def address(studio: Studio) -> Share:
+    """That of the real page."""
+    found: list[Share] = []
+    wire = Share.wire
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Share, "wire", lambda self, demo: (found.append(self), wire(self, demo)))
+        build(studio)
+    return found[0]
+
+
+def plain(value: object) -> object:
+    """What a control gets, out of an update."""
+    return value["value"] if isinstance(value, dict) else value
+
+
+def test_nothing_in_an_address_is_an_error_of_the_page(address: Share) -> None:
+    """And what is taken, each control accepts as its value."""
+    controls = {entry.key: entry.component for entry in address.entries}
+    for key in address.keys:
+        for text in NASTY:
+            taken, _ = address.read([(key, text)])
+            for name in set(taken) & set(controls):
+                value, control = plain(taken[name]), controls[name]
+                control.postprocess(value)
+                if isinstance(control, gr.Slider):
+                    top = (taken[name] if isinstance(taken[name], dict) else {}).get(
+                        "maximum", control.maximum
+                    )
+                    assert control.minimum <= value <= top, (name, text)
+                if isinstance(control, gr.Dropdown) and not control.allow_custom_value:
+                    assert value in [choice for _, choice in control.choices], (name, text)
+
+
+def test_explore_is_part_of_the_address_and_fits_its_model(address: Share, studio: Studio) -> None:
+    unet = next(rung for rung in studio.rungs if rung.name == "UNet-C-solids")
+    pairs = {"model": unet.name, "class": "999", "sampler": "heun", "cache": "3", "guided-to": "9999"}
+    taken, said = address.read(pairs.items())
+    assert studio.at(taken["model"]) is unet
+    assert plain(taken["class"]) == 9 and taken["sampler"] == "ddim"
+    assert taken["cache"] == 1  # a U-Net's steps cannot be cached
+    assert taken["guided-to"] == LAST and any("guided-to" in each for each in said)
+
+
+def test_the_budgets_slider_has_the_ends_of_its_family(address: Share) -> None:
+    update = address.read([("budget-at", "400")])[0]["budget-at"]
+    assert update["value"] == update["maximum"] < 400
+    update = address.read([("budget-at", "-999")])[0]["budget-at"]
+    assert update["value"] == update["minimum"] > -200

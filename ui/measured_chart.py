@@ -1,0 +1,211 @@
+"""Measured cells as drawings: what a picture costs against what it is worth, and the same of a model."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from dit.measured import Cell, Family, MeasuredModel, frontier
+from ui import chart
+from ui.chart import Axes, Line, Point, Series
+from ui.measured_choice import MACS, PICTURE, Choice
+from ui.measured_words import cost_of, details, nothing, short_name
+
+COLOURS = ("blue", "amber", "green", "pink", "violet", "red", "ink", "lime", "brown", "teal")
+MARKS = (
+    chart.CIRCLE,
+    chart.SQUARE,
+    chart.TRIANGLE,
+    chart.DIAMOND,
+    chart.WEDGE,
+    chart.CROSS,
+    chart.PENTAGON,
+    chart.STAR,
+    chart.HOURGLASS,
+)
+LINES = (chart.FIRM, chart.DASHED, chart.DOTTED)
+MARGIN = 0.04  # of an axis, beyond the outermost points
+DISTANCE = "Fréchet distance in the classifier's features"
+FRONTIER = Series(
+    "frontier",
+    "efficient frontier",
+    "through the points that no other beats: none is at most as dear and better",
+    "",
+    "slate",
+    line=chart.BAND,
+)
+FIT = Series(
+    "fit",
+    "fitted line",
+    "least squares of the distance on the logarithm of GMACs",
+    "",
+    "slate",
+    line=chart.DASHED,
+)
+
+
+def drawing(family: Family, choice: Choice) -> str:
+    """The chart of a choice. Raises ValueError if nothing was measured there."""
+    return picture_chart(family, choice) if choice.view == PICTURE else model_chart(family, choice)
+
+
+def picture_chart(family: Family, choice: Choice) -> str:
+    """What a picture costs against what it is worth: a line a model, a point a step count, the frontier."""
+    cells = choice.cells(family)
+    if not cells:
+        raise ValueError(nothing(family, choice))
+    best = frontier(cells, choice.cost)
+    points = [
+        _point(family, cell, cost_of(cell, choice.cost), _series_key(family, cell, choice), cell in best)
+        for cell in cells
+    ]
+    points = _labelled(family, points, cells, choice)
+    x_range, y_range = _log_range(p.x for p in points), _log_range(p.y for p in points)
+    unit = "GMACs a picture" if choice.cost == MACS else "Seconds a picture"
+    axes = Axes(
+        x_range=x_range,
+        y_range=y_range,
+        x_ticks=chart.log_ticks(*x_range),
+        y_ticks=chart.log_ticks(*y_range),
+        x_title=f"{unit} (log); more steps to the right",
+        y_title=f"{DISTANCE} (log)",
+        summary=f"{len(points)} measured settings of {family.name}, {unit} against Fréchet distance, both "
+        "logarithmic. Left and right go along a model's steps, up and down to other models, Enter shows "
+        "the pictures.",
+    )
+    line = Line(FRONTIER.key, tuple((cost_of(cell, choice.cost), cell.frechet) for cell in best))
+    series = [*_series(family, cells, choice), FRONTIER]
+    return chart.chart_html(series, points, axes, [line], walk_series=True)
+
+
+def model_chart(family: Family, choice: Choice) -> str:
+    """What a pass of a model costs against what its pictures are worth, at one step count, with a line."""
+    cells = at_steps(family, choice)
+    if not cells:
+        raise ValueError(nothing(family, choice))
+    points = [
+        _point(family, cell, family.model(cell.model).macs / 1e9, _series_key(family, cell, choice), False)
+        for cell in cells
+    ]
+    points = _labelled(family, points, cells, choice)
+    first = [cell.cache_every == choice.caches[0] for cell in cells]
+    pairs = [(point.x, point.y) for point, plain in zip(points, first, strict=True) if plain]
+    x_range = _log_range(point.x for point in points)
+    top = 1.12 * max(max(point.y_interval or (point.y,)) for point in points)
+    through = fitted_line(pairs, x_range, top)
+    axes = Axes(
+        x_range=x_range,
+        y_range=(0.0, top),
+        x_ticks=chart.log_ticks(*x_range),
+        y_ticks=chart.linear_ticks(top),
+        x_title="GMACs of a forward pass (log)",
+        y_title=DISTANCE,
+        summary=f"{len(points)} models of {family.name}, GMACs of a forward pass against Fréchet distance at "
+        f"{choice.steps} steps. Arrow keys go from point to point, Enter shows the pictures.",
+        y_log=False,
+    )
+    series = _series(family, cells, choice)
+    lines = [Line(FIT.key, through)] if through else []
+    return chart.chart_html([*series, FIT] if lines else series, points, axes, lines)
+
+
+def at_steps(family: Family, choice: Choice) -> list[Cell]:
+    """One cell a model and cache, at the chosen steps."""
+    return [cell for cell in choice.cells(family) if cell.steps == choice.steps]
+
+
+def fitted_line(
+    pairs: Sequence[tuple[float, float]], x_range: tuple[float, float], top: float
+) -> tuple[tuple[float, float], ...]:
+    """Ends of the least-squares line of y on log10 x, within 0 and `top`; none below two different x."""
+    if not pairs:
+        return ()
+    xs, ys = [math.log10(x) for x, _ in pairs], [y for _, y in pairs]
+    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
+    spread = sum((x - mean_x) ** 2 for x in xs)
+    if not spread:
+        return ()
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
+    ends = []
+    for bound in map(math.log10, x_range):
+        y = mean_y + slope * (bound - mean_x)
+        inside = min(max(y, 0.0), top)
+        ends.append((10 ** (bound if inside == y else mean_x + (inside - mean_y) / slope), inside))
+    return tuple(ends)
+
+
+def _look(family: Family, name: str) -> tuple[str, str]:
+    """Colour and mark of a model, the same in both views."""
+    place = [model.name for model in family.models].index(name)
+    return COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
+
+
+def _series_key(family: Family, cell: Cell, choice: Choice) -> str:
+    place = [model.name for model in family.models].index(cell.model)
+    return f"m{place}" if cell.cache_every == choice.caches[0] else f"m{place}-c{cell.cache_every}"
+
+
+def _series(family: Family, cells: Sequence[Cell], choice: Choice) -> list[Series]:
+    """One a model, and further ones, hollow, of those caches that are drawn beside the first."""
+    measured = {(cell.model, cell.cache_every) for cell in cells}
+    models = [model for model in family.models if any(name == model.name for name, _ in measured)]
+    series = []
+    for model in models:
+        key, (colour, mark) = f"m{family.models.index(model)}", _look(family, model.name)
+        title = short_name(family, model.name)
+        series.append(Series(key, title, _about(model), mark, colour, line=chart.FIRM))
+        series += [
+            Series(
+                f"{key}-c{every}", title, "", mark, colour, True, LINES[i % len(LINES)], (key, f"c{every}")
+            )
+            for i, every in enumerate(choice.caches)
+            if i and (model.name, every) in measured
+        ]
+    caches = [every for every in choice.caches[1:] if any(cached == every for _, cached in measured)]
+    return series + [
+        Series(
+            f"c{every}",
+            f"attention and MLPs every {every} steps",
+            "hollow marks: between, what the blocks gave before is used again",
+            chart.CIRCLE,
+            "slate",
+            hollow=True,
+        )
+        for every in caches
+    ]
+
+
+def _about(model: MeasuredModel) -> str:
+    return (
+        f"{model.macs / 1e9:.3g} GMACs a pass, {model.parameters / 1e6:.3g} M parameters, trained on "
+        f"{model.images_seen:,} pictures"
+    )
+
+
+def _point(family: Family, cell: Cell, x: float, series: str, best: bool) -> Point:
+    pick = next(i for i, other in enumerate(family.cells) if other is cell)
+    interval = cell.measures.get("frechet_interval")
+    return Point(
+        series=series,
+        x=x,
+        y=cell.frechet,
+        label="",
+        lines=details(family, cell, best),
+        pick=str(pick),
+        y_interval=tuple(interval) if interval else None,
+    )
+
+
+def _labelled(family: Family, points: list[Point], cells: list[Cell], choice: Choice) -> list[Point]:
+    """With the model's name at the last point of its first line."""
+    last = {cell.model: i for i, cell in enumerate(cells) if cell.cache_every == choice.caches[0]}
+    return [
+        replace(point, label=short_name(family, cell.model)) if last.get(cell.model) == i else point
+        for i, (point, cell) in enumerate(zip(points, cells, strict=True))
+    ]
+
+
+def _log_range(values: Iterable[float]) -> tuple[float, float]:
+    """Of an axis on which all of them fit."""
+    logs = [math.log10(value) for value in values]
+    margin = max(MARGIN * (max(logs) - min(logs)), 0.05)
+    return 10 ** (min(logs) - margin), 10 ** (max(logs) + margin)

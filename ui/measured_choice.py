@@ -1,0 +1,120 @@
+"""What of a measured family is drawn: the settings that its table has, and those that were chosen."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dit.measured import Cell, Family
+
+PICTURE, MODEL = "picture", "model"  # views: what a picture costs; what a pass of the model costs
+MACS, SECONDS = "macs", "seconds"
+FEWEST = 3  # models between which a relation can be seen
+
+Guidance = tuple[float, tuple[float, float] | None]  # scale, and the noise levels at which it acts
+
+
+@dataclass(frozen=True)
+class Options:
+    """All that a family's cells let one choose, as texts and numbers that a control can show."""
+
+    samplers: tuple[str, ...]
+    guidances: dict[str, Guidance]
+    caches: tuple[int, ...]
+    steps: tuple[int, ...]
+
+    @classmethod
+    def of(cls, family: Family) -> "Options":
+        """In the table's order; numbers in their own."""
+        pairs = sorted(
+            {(cell.guidance_scale, cell.guidance_interval) for cell in family.cells},
+            key=lambda pair: (pair[0], pair[1] is not None, pair[1] or ()),
+        )
+        return cls(
+            samplers=tuple(dict.fromkeys(cell.sampler for cell in family.cells)),
+            guidances={guidance_text(pair): pair for pair in pairs},
+            caches=tuple(sorted({cell.cache_every for cell in family.cells})),
+            steps=tuple(sorted({cell.steps for cell in family.cells})),
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The values of the chart's controls, each one that the family's table has."""
+
+    view: str
+    cost: str
+    sampler: str
+    guidance: Guidance
+    caches: tuple[int, ...]  # drawn beside each other, fewest steps between first
+    steps: int  # of the view of models
+
+    @classmethod
+    def of(
+        cls, family: Family, view: Any, cost: Any, sampler: Any, guidance: Any, caches: Any, steps: Any
+    ) -> "Choice":
+        """What was sent, checked; what the family does not have becomes what it has most of.
+
+        guidance: as `guidance_text` has it. caches: a list. Raises ValueError for a family without cells.
+        """
+        if not family.cells:
+            raise ValueError(
+                f"the table of {family.name} has no cells; let python -m train.sweep go on with it"
+            )
+        options, usual = Options.of(family), _usual(family)
+        known = [every for every in options.caches if isinstance(caches, list | tuple) and every in caches]
+        return cls(
+            view=view if view in (PICTURE, MODEL) else PICTURE,
+            cost=cost if cost in (MACS, SECONDS) else MACS,
+            sampler=sampler if sampler in options.samplers else usual[0],
+            guidance=next((pair for text, pair in options.guidances.items() if text == guidance), usual[1]),
+            caches=tuple(known) or (usual[2],),
+            steps=steps if steps in options.steps else _usual_steps(family),
+        )
+
+    def setting(self, cache: int) -> tuple[Any, ...]:
+        """As a cell has it."""
+        return self.sampler, *self.guidance, cache
+
+    def cells(self, family: Family, cache: int | None = None) -> list[Cell]:
+        """The cells that can be drawn, model by model, fewest steps first; of one cache, or of all chosen."""
+        caches = self.caches if cache is None else (cache,)
+        return [cell for every in caches for cell in drawable(family.at(self.setting(every)))]
+
+
+def _usual(family: Family) -> tuple[str, Guidance, int]:
+    """Sampler, guidance and cache of the setting that most cells have; without caching if there are such."""
+    counts = Counter(cell.setting for cell in family.cells)
+    sampler, scale, interval, cache = max(counts, key=lambda setting: (setting[3] == 1, counts[setting]))
+    return sampler, (scale, interval), cache
+
+
+def _usual_steps(family: Family) -> int:
+    """The most steps at which enough models were measured; the paper draws its pictures in 250."""
+    models: dict[int, set[str]] = {}
+    for cell in family.cells:
+        models.setdefault(cell.steps, set()).add(cell.model)
+    return max(models, key=lambda steps: (len(models[steps]) >= FEWEST, steps))
+
+
+def drawable(cells: Iterable[Cell]) -> list[Cell]:
+    """Those whose cost and distance have logarithms."""
+    return [
+        cell
+        for cell in cells
+        if all(math.isfinite(value) and value > 0 for value in (cell.frechet, cell.macs, cell.seconds))
+    ]
+
+
+def guidance_text(guidance: Guidance) -> str:
+    """As a control shows it: none, 1.5, 1.5 at levels 100–700."""
+    scale, interval = guidance
+    if scale == 1 and interval is None:
+        return "none"
+    return f"{scale:g}" + (f" at levels {interval[0]:g}–{interval[1]:g}" if interval else "")
+
+
+def cache_text(every: int) -> str:
+    """As a control shows it."""
+    return "at every step" if every == 1 else f"every {every} steps"
