@@ -15,7 +15,8 @@ import tyro
 from playwright.sync_api import Page
 
 from benchmarks.browser import chromium, serve, set_slider
-from benchmarks.readme import command, machine, write_block
+from benchmarks.readme import command, write_block
+from dit.speed import machine
 
 
 def visit(page: Page, address: str) -> tuple[float, float, float]:

@@ -21,12 +21,13 @@ import tyro
 from PIL import Image
 
 import dit
-from benchmarks.readme import command, machine, write_block
+from benchmarks.readme import command, write_block
 from dit.command import exit_status
 from dit.diffusion import NUM_TIMESTEPS, training_losses
 from dit.files import atomic_write, sha256
 from dit.pictures import contact_sheet
 from dit.pipeline import from_pictures
+from dit.speed import machine
 from dit.weights import BACKBONES, ZOO, locate
 from train import solids
 from train.bundle import bundle

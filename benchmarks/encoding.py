@@ -16,9 +16,10 @@ import tyro
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.full_size import random_autoencoder
-from benchmarks.readme import command, machine, write_block
+from benchmarks.readme import command, write_block
 from dit.autoencoder import Autoencoder
 from dit.pipeline import find_device
+from dit.speed import machine
 from train.encoder import Encoder
 from train.shards import FLIPS, posterior_bytes
 

@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 import dit
-from benchmarks.readme import command, machine, write_block
+from benchmarks.readme import command, write_block
 from dit.diffusion import training_losses
+from dit.speed import machine
 from train import solids
 from train.data import Data
 from train.folder import FolderPictures

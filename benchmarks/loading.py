@@ -20,7 +20,8 @@ import tyro
 
 from benchmarks.full_size import AUTHORS, DIFFUSERS, HUB_CACHE, NAME, write
 from benchmarks.memory import memory
-from benchmarks.readme import command, machine, write_block
+from benchmarks.readme import command, write_block
+from dit.speed import machine
 
 SIDES = {
     "ours, the authors' .pt": "ours-pt",

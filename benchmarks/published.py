@@ -20,7 +20,8 @@ from gradio_client import Client
 from benchmarks.browser import serve
 from benchmarks.full_size import DIFFUSERS, HUB_CACHE, NAME, write
 from benchmarks.memory import memory
-from benchmarks.readme import command, machine, write_block
+from benchmarks.readme import command, write_block
+from dit.speed import machine
 
 SHORT, LONG = 2, 6  # steps of the two runs
 LABEL, SCALE, SEED = 207, 4.0, 0

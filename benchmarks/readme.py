@@ -1,9 +1,6 @@
 """Measured numbers in the README: written between two marks by the commands that measured them."""
 
-import platform
 from pathlib import Path
-
-import torch
 
 from dit.files import atomic_write
 
@@ -31,14 +28,3 @@ def command(module: str, **flags: float | str) -> str:
     """What to type to measure the same again, as Markdown; every flag is spelt out."""
     words = [f"--{name.replace('_', '-')} {value}" for name, value in flags.items()]
     return f"`python -m {' '.join([module, *words])}`"
-
-
-def machine() -> str:
-    """The processor, the cores in use and torch's version, in words."""
-    name = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            name = line.split(":", 1)[1].strip()
-            break
-    threads = torch.get_num_threads()
-    return f"{name}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__.split('+')[0]}"

@@ -1,89 +1,147 @@
-"""Which settings learn `solids` fastest: short trials of equal training compute, judged on held-out pictures.
+"""Batch, learning rate and decay with which the family of the Trade-off tab is trained: a short search.
 
-python -m benchmarks.recipe [--tmacs 3] [--only NAME ...]
+python -m benchmarks.recipe [--run-dir runs/recipe] [--docs]
 
-A trial trains with one change against the recipe (all on 20,000 pictures, with ramps that fit) until it has
-spent the same multiply-accumulates, then prints the error of its predicted x0 on pictures of another seed, at
-five noise levels. Errors are comparable between trials whatever the network predicts; they are those
-of the averaged weights.
+Every trial sees the same number of pictures of `solids`. First batch and learning rate together, of a small
+model; then, with the best, how much of the run the rate falls; then the rate of a larger model, since what
+suits the smallest may be too fast for the largest. Judged by the Frechet distance of 2,000 pictures to
+held-out ones; beside it, the averaged weights' loss on those. Trials that are done are not run again.
 """
 
-import tempfile
+import json
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
 import tyro
 
 import dit
-from dit.diffusion import q_sample, to_x0
-from dit.pipeline import from_pictures
-from train import solids
+from benchmarks.backbones import held_out_loss
+from benchmarks.readme import command, write_block
+from dit.command import exit_status
+from dit.files import atomic_write
+from dit.speed import machine
+from train.config import TrainConfig
+from train.evaluate import Evaluation, evaluate
 from train.hardware import select
+from train.jobs import at_once
 from train.loop import train
 from train.recipes import RECIPES
 
-TIMESTEPS = (100, 300, 500, 700, 900)
-TRIALS = {
-    "recipe": {},
-    "epsilon": {"prediction": "epsilon"},
-    "uniform t": {"timesteps": "uniform"},
-    "lr 5e-4": {"lr": 5e-4},
-    "lr 2e-3": {"lr": 2e-3},
-    "batch 32": {"batch_size": 32},
-    "batch 128": {"batch_size": 128},
-    "beta2 0.95": {"beta2": 0.95},
-    "grad clip 1": {"grad_clip": 1.0},
-    "DiT-T/8": {"model": "DiT-T/8"},
-    "DiT-N/4": {"model": "DiT-N/4"},
-    "DiT-M/4": {"model": "DiT-M/4"},
-}
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+RESULTS = DOCS / "recipe.json"
+SMALL, LARGE = "DiT-P/4", "DiT-N/4"
+PICTURES = 64_000  # that a trial sees
+WARMUP = 0.05  # of the run
+DRAWN = {"pictures_per_class": 200, "steps": 16, "sampler": "dpm-solver++", "guidance_scale": 1.0}
+Trial = tuple[str, int, float, float]  # model, batch, learning rate, share of the run in which it falls
 
 
-@torch.inference_mode()
-def held_out_error(weights: Path, pictures: int = 500) -> list[float]:
-    """Mean squared error of the predicted x0 at each of TIMESTEPS, on solids of seed 1."""
-    model = dit.load(weights)
-    rgb, labels = solids.render(range(pictures), seed=1, side=model.config.input_size)
-    x0, y = from_pictures(rgb), torch.from_numpy(labels)
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
-    errors = []
-    for timestep in TIMESTEPS:
-        t = torch.full((pictures,), timestep)
-        x_t = q_sample(x0, t, noise)
-        predicted = to_x0(model(x_t, t, y)[:, :3], x_t, t, model.config.prediction)
-        errors.append(float((predicted - x0).square().mean()))
-    return errors
+def config_of(trial: Trial) -> TrainConfig:
+    """The recipe `solids` with a trial's settings, shortened."""
+    model, batch, lr, decay = trial
+    steps = PICTURES // batch
+    return replace(
+        RECIPES["solids"],
+        model=model,
+        batch_size=batch,
+        lr=lr,
+        total_steps=steps,
+        lr_warmup_steps=int(WARMUP * steps),
+        lr_decay_steps=int(decay * steps),
+        compile="no",  # takes as long as a trial
+        sample_every=steps,
+        checkpoint_every=steps,
+    )
 
 
-def main(tmacs: float = 3.0, only: tuple[str, ...] = ()) -> None:
-    """Run the trials.
+def run(trial: Trial, run_dir: Path) -> dict[str, Any]:
+    """Train and judge; a row of the table."""
+    config, begun = config_of(trial), time.perf_counter()
+    model, batch, lr, decay = trial
+    folder = run_dir / f"{model.replace('/', '-')}-{batch}-{lr:g}-{decay:g}"
+    weights = train(config, folder, select("auto", config.precision))
+    seconds = time.perf_counter() - begun
+    results, _ = evaluate(Evaluation(weights=str(weights), **DRAWN))
+    return {
+        "model": model,
+        "batch_size": batch,
+        "lr": lr,
+        "decay": decay,
+        "frechet": results["frechet"]["distance"],
+        "accuracy": results["accuracy"]["overall"],
+        "held_out_loss": held_out_loss(dit.load(weights)),
+        "seconds": seconds,
+        "machine": machine(),
+    }
+
+
+def key(row: dict[str, Any]) -> Trial:
+    """The trial that a row is of."""
+    return row["model"], row["batch_size"], row["lr"], row["decay"]
+
+
+def best(rows: list[dict[str, Any]], model: str) -> dict[str, Any]:
+    """The row of a model with the smallest distance."""
+    return min((row for row in rows if row["model"] == model), key=lambda row: row["frechet"])
+
+
+def stages(rows: dict[Trial, dict[str, Any]]) -> Iterator[list[Trial]]:
+    """What to try at once, stage by stage; later ones depend on the rows that there are by then."""
+    yield [(SMALL, batch, lr, 0.25) for batch in (32, 64) for lr in (1e-3, 2e-3, 4e-3)]
+    first = best(list(rows.values()), SMALL)
+    yield [(SMALL, first["batch_size"], first["lr"], decay) for decay in (0.5, 0.95)]
+    first = best(list(rows.values()), SMALL)
+    yield [(LARGE, first["batch_size"], factor * first["lr"], first["decay"]) for factor in (0.5, 1.0)]
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows in Markdown, best first, model by model."""
+    lines = [
+        "| model | batch | learning rate | falls in the last | Fréchet | accuracy | held-out loss |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: (dit.macs(config_of(key(row)).network()), row["frechet"])):
+        lines.append(
+            f"| {row['model']} | {row['batch_size']} | {row['lr']:g} | {row['decay']:.0%} "
+            f"| {row['frechet']:.3f} | {row['accuracy']:.1%} | {row['held_out_loss']:.4f} |"
+        )
+    said = f"{PICTURES:,} pictures a trial; judged by {10 * DRAWN['pictures_per_class']:,} pictures of "
+    said += f"{DRAWN['steps']} {DRAWN['sampler']} steps without guidance; {rows[0]['machine']}; "
+    return [*lines, "", said + command("benchmarks.recipe")]
+
+
+def keep(rows: list[dict[str, Any]]) -> None:
+    """Write the rows to docs/recipe.json."""
+    text = json.dumps({"command": "python -m benchmarks.recipe", "rows": rows}, indent=1) + "\n"
+    atomic_write(RESULTS, lambda temporary: temporary.write_text(text))
+
+
+def main(run_dir: Path = Path("runs/recipe"), jobs: int = 2, docs: bool = False) -> None:
+    """Run the trials that are missing, and print the table.
 
     Args:
-        tmacs: forward multiply-accumulates a trial may spend, in 1e12.
-        only: names of trials; all if empty.
+        run_dir: holds a run folder for each trial.
+        jobs: trials at a time, which share the processor's threads.
+        docs: write the table into docs/findings.md.
     """
-    base = replace(
-        RECIPES["solids"], num_pictures=20_000, compile="no", sample_every=10**9, checkpoint_every=10**9
-    )
-    print(f"{'trial':<12} {'pictures':>9} {'seconds':>8}  x0 error at t = {TIMESTEPS}", flush=True)
-    if unknown := set(only) - set(TRIALS):
-        raise SystemExit(f"no trial is called {sorted(unknown)}; there are {', '.join(TRIALS)}")
-    for name in only or TRIALS:
-        config = replace(base, **TRIALS[name])
-        model = dit.preset(
-            config.model, input_size=config.image_size, in_channels=3, num_classes=len(solids.CLASSES)
-        )
-        steps = int(tmacs * 1e12 / dit.macs(model) / config.batch_size)
-        config = replace(config, total_steps=steps, lr_warmup_steps=steps // 20, lr_decay_steps=steps // 4)
-        started = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            errors = held_out_error(train(config, Path(folder), select("cpu")))
-        seconds = time.perf_counter() - started
-        row = "  ".join(f"{error:.4f}" for error in errors)
-        print(f"{name:<12} {steps * config.batch_size:>9,} {seconds:>8.0f}  {row}", flush=True)
+    rows = {}
+    if RESULTS.exists():
+        rows = {key(row): row for row in json.loads(RESULTS.read_text())["rows"]}
+    for stage in stages(rows):
+        missing = [trial for trial in stage if trial not in rows]
+        for row in at_once(partial(run, run_dir=run_dir), missing, jobs):
+            rows[key(row)] = row
+            keep(list(rows.values()))
+    lines = table(list(rows.values()))
+    print("\n".join(lines))
+    if docs:
+        write_block("recipe", lines, DOCS / "findings.md")
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(exit_status(lambda: tyro.cli(main), "stopped; the same command continues"))

@@ -14,10 +14,11 @@ from torch import Tensor
 import dit
 from benchmarks.full_size import random_model
 from benchmarks.peer import ddim_loop, ddim_schedule, to_diffusers
-from benchmarks.readme import command, machine, write_block
+from benchmarks.readme import command, write_block
 from dit import samplers
 from dit.diffusion import linear_schedule
 from dit.guidance import Guided
+from dit.speed import machine
 
 SCALE = 2.0
 

@@ -16,9 +16,10 @@ import torch
 import tyro
 from torch import Tensor
 
-from benchmarks.readme import command, machine, write_block
+from benchmarks.readme import command, write_block
 from dit.diffusion import training_losses
 from dit.flops import macs
+from dit.speed import machine
 from train.batch import Batch
 from train.batches import Batches
 from train.ceiling import matmul_ceiling, mfu

@@ -19,7 +19,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few real pictures, and few drawn."""
     for module in (backbones, evaluate):
         monkeypatch.setattr(module, "REFERENCE_PICTURES", 60)
-    monkeypatch.setattr(backbones, "DRAWN", {"pictures_per_class": 3, "steps": 2, "sampler": "ddim"})
+    drawn = {"pictures_per_class": 3, "steps": 2, "sampler": "ddim", "resamples": 20}
+    monkeypatch.setattr(backbones, "DRAWN", drawn)
 
 
 def test_all_cost_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
