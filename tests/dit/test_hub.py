@@ -116,8 +116,8 @@ def test_a_repository_is_pulled_at_the_revision_asked_for(hub, own_folder, diffu
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("DiT-Q/3", "DiT-Q/3: no such file or folder, and no model of that name; there are DiT-N-4-solids, "),
-        ("nonsense", "nonsense: no such file or folder, and no model of that name; there are DiT-N-4-solids"),
+        ("DiT-Q/3", "DiT-Q/3: no such file or folder, and no model of that name; there are DiT-"),
+        ("nonsense", "nonsense: no such file or folder, and no model of that name; there are DiT-"),
         ("me/none", "me/none: no such repository on the Hub; correct the name, or, if it is private, log in"),
         ("a--b/c", "a--b/c"),
     ],

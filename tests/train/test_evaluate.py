@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import dit
 from dit.files import sha256
+from dit.speed import machine
 from dit.weights import WeightsError, describe, save
 from tests.train.picture_files import picture_folder
 from train import evaluate, solids
@@ -73,7 +74,7 @@ def test_a_model_is_evaluated_end_to_end(weights, tmp_path, capsys):
     assert results["classifier"]["held_out"] == load().provenance["held_out"]
     assert results["classifier"]["sha256"] == hashlib.sha256(DEFAULT.read_bytes()).hexdigest()
     assert results["commit"]
-    assert results["network"] == digest_of(dit.load(weights)) and results["machine"].startswith("cpu")
+    assert (results["network"], results["machine"]) == (digest_of(dit.load(weights)), machine())
     assert (results["classes"], results["pictures"], results["guidance_interval"]) == (10, 30, None)
     assert results["extractor"] == {"name": "classifier", "file": DEFAULT.name,
                                     "sha256": results["classifier"]["sha256"]}  # fmt: skip

@@ -15,7 +15,7 @@ from PIL import Image
 
 import dit
 from dit.measured import load_family
-from dit.weights import save
+from dit.weights import describe, save
 from train import cells, evaluate, solids
 from train.jobs import at_once
 from train.sweep import Sweep, main, sweep
@@ -178,9 +178,13 @@ def test_more_pictures_take_the_place_of_fewer(two, tmp_path):
 
 
 def test_what_is_too_dear_is_left_out(two, tmp_path):
-    asked = wanted(two, tmp_path, steps=(1, 250), max_gmacs=0.5)
-    tasks = asked.tasks(asked.sources())
-    assert {task.wish.steps for task in tasks} == {1} and len(tasks) == 2
+    dear = 250 * min(dit.macs(describe(path)[0]) for path in two)
+    kept = []
+    for limit in (dear - 1, dear + 1):
+        asked = wanted(two, tmp_path, steps=(1, 250), max_gmacs=limit / 1e9)
+        kept.append([(task.name, task.wish.steps) for task in asked.tasks(asked.sources())])
+    assert sorted(kept[0]) == [("larger", 1), ("smaller", 1)]
+    assert sorted(kept[1]) == [("larger", 1), ("smaller", 1), ("smaller", 250)]
 
 
 @pytest.mark.parametrize(
