@@ -13,21 +13,8 @@ COLOURS = {  # name -> on light, on dark; each at least 3:1 against the ground
     "lime": ("#4d7c0f", "#a3e635"),
     "brown": ("#78350f", "#d6a273"),
 }
-CSS = """
-.dl-chart { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 10px;
-  background: var(--background-fill-primary); color: var(--body-text-color); max-width: 1216px; }
-.dl-chart .dl-legend { display: flex; flex-wrap: wrap; gap: 6px; margin-bottom: 6px; }
-.dl-chart .dl-legend .dl-key { display: inline-flex; align-items: center; gap: 5px; margin: 0; height: 26px;
-  padding: 0 10px; border: 1px solid var(--border-color-primary); border-radius: 999px; background: none;
-  box-shadow: none; color: var(--body-text-color); font-size: 12.5px; font-weight: 500; line-height: 1;
-  cursor: pointer; }
-.dl-chart .dl-legend .dl-key[aria-pressed=false] { opacity: .5; text-decoration: line-through; }
-.dl-chart .dl-key:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
-.dl-chart .dl-key svg { flex: none; overflow: visible; }
-.dl-chart .dl-plot { position: relative; }
-.dl-chart .dl-plot > svg { display: block; width: 100%; height: auto; touch-action: pan-y; }
-.dl-chart .dl-plot > .dl-narrow { display: none; }
-.dl-axes line { stroke: var(--border-color-primary); stroke-width: 1; }
+# What is inside a drawing; also of one that stands alone.
+DRAWING_CSS = """.dl-axes line { stroke: var(--border-color-primary); stroke-width: 1; }
 .dl-axes text { fill: color-mix(in srgb, var(--body-text-color) 75%, transparent); }
 .dl-mark { fill: var(--dl-ink); stroke: var(--background-fill-primary); stroke-width: 1; }
 .dl-mark.dl-hollow { fill: var(--background-fill-primary); stroke: var(--dl-ink); stroke-width: 1.8; }
@@ -45,6 +32,23 @@ CSS = """
 .dl-label line { stroke: var(--body-text-color-subdued); stroke-width: .8; }
 .dl-point { cursor: pointer; outline: none; }
 .dl-point.dl-shown .dl-mark, .dl-point:focus .dl-mark { stroke: var(--body-text-color); stroke-width: 2.5; }
+"""
+CSS = (
+    DRAWING_CSS
+    + """
+.dl-chart { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 10px;
+  background: var(--background-fill-primary); color: var(--body-text-color); max-width: 1216px; }
+.dl-chart .dl-legend { display: flex; flex-wrap: wrap; gap: 6px; margin-bottom: 6px; }
+.dl-chart .dl-legend .dl-key { display: inline-flex; align-items: center; gap: 5px; margin: 0; height: 26px;
+  padding: 0 10px; border: 1px solid var(--border-color-primary); border-radius: 999px; background: none;
+  box-shadow: none; color: var(--body-text-color); font-size: 12.5px; font-weight: 500; line-height: 1;
+  cursor: pointer; }
+.dl-chart .dl-legend .dl-key[aria-pressed=false] { opacity: .5; text-decoration: line-through; }
+.dl-chart .dl-key:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
+.dl-chart .dl-key svg { flex: none; overflow: visible; }
+.dl-chart .dl-plot { position: relative; }
+.dl-chart .dl-plot > svg { display: block; width: 100%; height: auto; touch-action: pan-y; }
+.dl-chart .dl-plot > .dl-narrow { display: none; }
 .dl-chart .dl-off { display: none; }
 .dl-tip { position: absolute; z-index: 5; max-width: min(300px, calc(100% - 8px)); width: max-content;
   padding: 8px 10px; border-radius: 8px; font-size: 12.5px; line-height: 1.45; pointer-events: none;
@@ -60,9 +64,11 @@ CSS = """
   .dl-chart .dl-plot > .dl-wide { display: none; }
   .dl-chart .dl-plot > .dl-narrow { display: block; }
 }
-""" + "".join(
-    f".dl-chart .dl-{name} {{ --dl-ink: {light}; }} .dark .dl-chart .dl-{name} {{ --dl-ink: {dark}; }}\n"
-    for name, (light, dark) in COLOURS.items()
+"""
+    + "".join(
+        f".dl-chart .dl-{name} {{ --dl-ink: {light}; }} .dark .dl-chart .dl-{name} {{ --dl-ink: {dark}; }}\n"
+        for name, (light, dark) in COLOURS.items()
+    )
 )
 
 # Points lie close together: not the one that is hit is meant, but the nearest. Listens on the component,
