@@ -34,10 +34,11 @@ from train.bundle import bundle
 from train.classifier import HELD_OUT_SEED
 from train.config import TrainConfig
 from train.data import solids_cache
-from train.evaluate import REFERENCE_PICTURES, Evaluation, evaluate, record
+from train.evaluate import Evaluation, evaluate, record
 from train.hardware import select
 from train.loop import train
 from train.recipes import RECIPES
+from train.reference import SOLIDS_PICTURES as REFERENCE_PICTURES
 
 ASSETS = ZOO.parent
 TOLERANCE = 0.05  # of the compute of the first, which the others must match

@@ -3,9 +3,11 @@
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+_UMASK = threading.Lock()
 PARTIAL = ".partial"  # ending of a file that is being written; what a kill leaves has it
 
 
@@ -19,8 +21,9 @@ def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
+        with _UMASK:
+            umask = os.umask(0)  # that can only be read by setting it, for all threads
+            os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp made it private
         os.replace(temporary, path)
     finally:

@@ -11,14 +11,14 @@ import dit
 from benchmarks import backbones
 from benchmarks.readme import README
 from dit.weights import describe, save
-from train import evaluate, solids
+from train import judging, solids
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few real pictures, and few drawn."""
-    for module in (backbones, evaluate):
-        monkeypatch.setattr(module, "REFERENCE_PICTURES", 60)
+    monkeypatch.setattr(backbones, "REFERENCE_PICTURES", 60)
+    monkeypatch.setattr(judging, "SOLIDS_PICTURES", 60)
     drawn = {"pictures_per_class": 3, "steps": 2, "sampler": "ddim", "resamples": 20}
     monkeypatch.setattr(backbones, "DRAWN", drawn)
 

@@ -6,6 +6,7 @@ pooled ones, `mu_s` (2023,) and `sigma_s` (2023, 2023) of an inner map.
 """
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +46,11 @@ def read_batch(path: Path) -> Batch:
     try:
         with zipfile.ZipFile(path), np.load(path) as file:  # of a lone array numpy makes no archive
             arrays = {name: file[name] for name in file.files if name != "arr_1"}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
         raise ValueError(f"{path}: cannot be read as .npz ({error}); give a file of ADM's suite") from error
+    for name, array in arrays.items():
+        if not (isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.number)):
+            raise ValueError(f"{path}: {name} holds no numbers; give a file of ADM's suite")
     names = [name for pair in MOMENTS for name in pair]
     present = [name for name in names if name in arrays]
     if "arr_0" not in arrays and present != names:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import io
-import shutil
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -18,10 +17,10 @@ from dit.pipeline import Pipeline, cost, macs_of
 from dit.step_cache import Cost
 from dit.weights import outline
 from train.draws import Draw, draw, open_pipelines
-from train.evaluate import Evaluation, check, open_extractor, reference_of
 from train.features import Extractor
+from train.judging import Judging, told
 from train.measures import measure
-from train.reference import Reference, open_reference
+from train.reference import Reference
 
 QUALITY = 90  # of the thumbnails' WebP
 THUMBNAILS = 16  # pictures of a cell that are kept, at most: one a class
@@ -43,6 +42,7 @@ class Task:
     name: str  # of the model
     path: Path  # of its weights
     wish: Draw  # its sampler resolved
+    judging: Judging
     device: str
     work_dir: Path
 
@@ -56,7 +56,7 @@ class Task:
     @property
     def folder(self) -> Path:
         """Keeps what is drawn until the cell is done."""
-        described = repr((self.key, self.wish.samples, self.wish.seed))
+        described = repr((self.key, self.wish.seed))
         return self.work_dir / f"{self.name}-{hashlib.sha256(described.encode()).hexdigest()[:16]}"
 
 
@@ -67,6 +67,7 @@ class Filled:
     cell: Cell
     classes: tuple[str, ...]
     about: dict[str, Any]  # reference set and features
+    folder: Path  # of its pictures, to be removed when the cell is safe
 
 
 @cache
@@ -93,12 +94,14 @@ def _pipelines(path: Path, device: str) -> list[Pipeline]:
 
 
 @lru_cache(maxsize=1)
-def _judge(path: Path, device: str) -> tuple[Extractor, Reference]:
+def _judge(judging: Judging, path: Path, device: str) -> tuple[Extractor, Reference]:
     """What looks at a model's pictures, and what they are compared with."""
-    evaluation, pipeline = Evaluation(weights=str(path)), _pipelines(path, device)[0]
-    extractor, wish = open_extractor(evaluation, pipeline), reference_of(evaluation, pipeline)
-    check(pipeline.model, extractor, wish.side)
-    return extractor, open_reference(wish, extractor)
+    return judging.open(_pipelines(path, device)[0])
+
+
+def judged_by(task: Task) -> dict[str, Any]:
+    """Reference set and features that a cell is measured by, as `Family.about` has them. Raises as `fill`."""
+    return told(*_judge(task.judging, task.path, task.device))
 
 
 def fill(task: Task) -> Filled:
@@ -109,7 +112,7 @@ def fill(task: Task) -> Filled:
         OSError: the pictures cannot be kept.
     """
     pipelines = _pipelines(task.path, task.device)
-    extractor, reference = _judge(task.path, task.device)
+    extractor, reference = _judge(task.judging, task.path, task.device)
     pictures, labels = draw(pipelines, task.wish, task.folder, progress=False)
     conditional = pipelines[0].model.config.num_classes > 0
     found = measure(pictures, labels if conditional else None, extractor, reference, spatial=False)
@@ -135,9 +138,8 @@ def fill(task: Task) -> Filled:
         measures=measures,
         thumbnails=strip(pictures[: min(len(classes) or THUMBNAILS, THUMBNAILS)]),
     )
-    shutil.rmtree(task.folder)
-    about = {"reference": reference.told, "features": extractor.told(), "real": found["frechet"].get("real")}
-    return Filled(cell, classes, about)
+    real = {name: found["frechet"].get(name) for name in ("real", "real_pictures")}
+    return Filled(cell, classes, told(extractor, reference) | real, task.folder)
 
 
 def strip(pictures: np.ndarray) -> str:

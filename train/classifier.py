@@ -18,13 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from dit.classifier import DEFAULT, Classifier, ClassifierConfig, load, save
+from dit.classifier import DEFAULT, Classifier, ClassifierConfig, save
 from dit.command import exit_status
 from train import solids
 from train.data import NUM_SOLIDS, SolidsData, solids_cache
 from train.order import Order
-
-__all__ = ["DEFAULT", "Classifier", "ClassifierConfig", "load", "save"]  # also found here, where it is made
 
 HELD_OUT_SEED = 1  # of the solids that accuracy is measured on; those of seed 0 are for training
 
@@ -42,6 +40,15 @@ def accuracy(found: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> d
             raise ValueError(f"no picture is of class {name!r}; measure on pictures of every class")
         per_class[name] = float((found[of_class] == label).mean())
     return {"overall": float((found == labels).mean()), "per_class": per_class}
+
+
+def check_samples(samples: int, classes: Sequence[str]) -> None:
+    """Raises ValueError if so few pictures, whose classes take turns, leave one out of `accuracy`."""
+    if samples < len(classes):
+        raise ValueError(
+            f"{samples} pictures are not one of each of {len(classes)} classes, whose accuracy is measured; "
+            f"take at least {len(classes)}"
+        )
 
 
 def held_out(model: Classifier, num_pictures: int) -> dict[str, Any]:

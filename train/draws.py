@@ -39,6 +39,8 @@ class Draw:
     sampler: str = "auto"
     eta: float = 0.0
     guidance_interval: tuple[float, float] | None = None
+    guided_channels: int | None = None
+    guidance_schedule: str = "auto"
     cache_every: int = 1
     seed: int = 0  # of the first picture; each further one has the next
     batch_size: int = 50  # pictures drawn together; decides no more than the last bits
@@ -59,12 +61,15 @@ class Draw:
             sampler=self.sampler,
             eta=self.eta,
             guidance_interval=self.guidance_interval,
+            guided_channels=self.guided_channels,
+            guidance_schedule=self.guidance_schedule,
             cache_every=self.cache_every,
         )
 
     def resolved(self, config: ModelConfig) -> "Draw":
-        """The same with the sampler of this model. Raises ValueError: they cannot serve it."""
-        return replace(self, sampler=self.settings(range(1), config.num_classes).resolved(config).sampler)
+        """The same with this model's sampler and guidance schedule. Raises ValueError: cannot serve it."""
+        own = self.settings(range(1), config.num_classes).resolved(config)
+        return replace(self, sampler=own.sampler, guidance_schedule=own.guidance_schedule)
 
     def batches(self) -> list[range]:
         """The numbers of the pictures that are drawn together."""
@@ -127,9 +132,10 @@ def draw(
 
 
 def describe(pipeline: Pipeline, wish: Draw) -> dict[str, Any]:
-    """What decides the pictures, as JSON values: the settings, and a digest of the network."""
+    """What decides each picture, as JSON values: the network's digest, and the settings but for how many."""
     autoencoder = pipeline.autoencoder.source if pipeline.autoencoder else None
-    return {"network": digest_of(pipeline.model), "autoencoder": autoencoder} | asdict(wish)
+    settings = {name: value for name, value in asdict(wish).items() if name != "samples"}
+    return {"network": digest_of(pipeline.model), "autoencoder": autoencoder} | settings
 
 
 def digest_of(model: Backbone) -> str:
@@ -205,7 +211,7 @@ class _Kept:
         return cls(folder)
 
     def _path(self, batch: range) -> Path:
-        return self.folder / f"{batch.start:07d}.npy"
+        return self.folder / f"{batch.start:07d}-{batch.stop:07d}.npy"
 
     def read(self, batch: range) -> np.ndarray | None:
         path = self._path(batch)

@@ -10,7 +10,7 @@ import sys
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tyro
@@ -20,18 +20,16 @@ import dit
 from dit.command import exit_status
 from dit.files import atomic_write, sha256
 from dit.pictures import contact_sheet
-from dit.pipeline import Pipeline, usual_guidance
+from dit.pipeline import usual_guidance
 from dit.speed import machine
 from dit.weights import describe, locate, set_provenance
-from train import solids
 from train.adm import write_samples
-from train.classifier import DEFAULT
+from train.classifier import check_samples
 from train.draws import Draw, digest_of, draw, open_pipelines
-from train.features import ClassifierFeatures, Extractor
+from train.features import ClassifierFeatures
+from train.judging import Judging
 from train.measures import measure
 from train.record import commit
-from train.reference import SOLIDS_PICTURES as REFERENCE_PICTURES
-from train.reference import Wish, open_reference
 from train.resampling import Resampling
 from train.result_table import table
 
@@ -39,7 +37,7 @@ UNCONDITIONAL = 10  # times `pictures_per_class` are drawn of a model without cl
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Judging):
     """Draw pictures of every class, measure how near they are to real ones, and count those recognised."""
 
     weights: tyro.conf.Positional[str]
@@ -54,6 +52,10 @@ class Evaluation:
     """classifier-free guidance, 1 is none; default: as it was evaluated before, else 2, or 1 if it must be"""
     guidance_interval: tuple[float, float] | None = None
     """lowest and highest noise level that are guided: timesteps, sigmas, or times 0 to 1; default: all"""
+    guided_channels: int | None = None
+    """channels that are guided; 3: as the DiT authors, whose FID is of that; default: all"""
+    guidance_schedule: str = "auto"
+    """constant, or power-cosine as DiffiT's authors; auto: as the model's"""
     cache_every: int = 1
     """steps from one at which blocks compute to the next; between they serve again (FORA); 1: all compute"""
     sampler: str = "auto"
@@ -66,17 +68,6 @@ class Evaluation:
     """pictures drawn together; changes the speed only"""
     device: str = "auto"
     """auto (every CUDA GPU, else what there is), cpu, cuda, cuda:1, mps, ..."""
-    features: Literal["classifier", "inception"] = "classifier"
-    """what looks at the pictures; inception: needs torch-fidelity, makes the measures FID, KID, IS, sFID"""
-    classifier: Path | None = None
-    """file of the classifier; default: that of the model's data set, of a set not known that of solids"""
-    reference: str | None = None
-    """real pictures: solids (held-out ones), a folder, a data set, an .npz of ADM's suite; default: solids,
-    of a model that learnt these"""
-    reference_pictures: int = 0
-    """how many of them, evenly from the set; 0: all, of solids 5,000"""
-    reference_split: str = "train"
-    """of a data set"""
     resamples: int = 100
     """times that the pictures are drawn again for each confidence interval"""
     work_dir: Path | None = None
@@ -100,6 +91,7 @@ class Evaluation:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.samples is not None and self.samples < 2:
             raise ValueError(f"samples is {self.samples}; it must be at least 2")
+        Resampling(self.resamples)  # too few are refused before anything is drawn
 
     def wish(self, model: dit.Backbone) -> Draw:
         """What to draw of this model. Raises ValueError for settings that cannot serve it."""
@@ -110,6 +102,8 @@ class Evaluation:
             sampler=self.sampler,
             eta=self.eta,
             guidance_interval=self.guidance_interval,
+            guided_channels=self.guided_channels,
+            guidance_schedule=self.guidance_schedule,
             cache_every=self.cache_every,
             seed=self.seed,
             batch_size=self.batch_size,
@@ -129,13 +123,13 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
     file = {"sha256": sha256(path)} if path.is_file() else {}
     pipelines = open_pipelines(path, evaluation.device)
     model, wish = pipelines[0].model, evaluation.wish(pipelines[0].model)
-    extractor = open_extractor(evaluation, pipelines[0])
-    real = reference_of(evaluation, pipelines[0])
-    check(model, extractor, real.side)
-    reference = open_reference(real, extractor)
+    extractor, reference = evaluation.open(pipelines[0])
+    recognised = model.config.num_classes > 0 and extractor.classes
+    if recognised:
+        check_samples(wish.samples, extractor.classes)
     pictures, labels = draw(pipelines, wish, evaluation.work_dir)
-    asked = labels if model.config.num_classes and extractor.classes else None
-    measured = measure(pictures, asked, extractor, reference, Resampling(evaluation.resamples))
+    resampling = Resampling(evaluation.resamples)
+    measured = measure(pictures, labels if recognised else None, extractor, reference, resampling)
     measured["frechet"] |= {f"reference_{k}": v for k, v in reference.told.items() if k == "seed"}
     results = {
         "weights": path.name,
@@ -144,7 +138,8 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
         **{name: value for name, value in asdict(wish).items() if name not in ("samples", "batch_size")},
         "classes": model.config.num_classes,
         "pictures": len(pictures),
-        "pictures_per_class": len(pictures) // (model.config.num_classes or UNCONDITIONAL),
+        **_per_class(len(pictures), model.config.num_classes),
+        "autoencoder": pipelines[0].autoencoder.source if pipelines[0].autoencoder else None,
         **measured,
         "reference": reference.told,
         "extractor": extractor.told(),
@@ -157,72 +152,9 @@ def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:
     return results, pictures
 
 
-def open_extractor(evaluation: Evaluation, pipeline: Pipeline) -> Extractor:
-    """What looks at the pictures.
-
-    Raises:
-        WeightsError, ValueError: it is not here; the message says what to do.
-    """
-    if evaluation.features == "inception":
-        from train.inception import InceptionFeatures
-
-        return InceptionFeatures(pipeline.device)
-    if evaluation.classifier is not None:
-        return ClassifierFeatures(evaluation.classifier, pipeline.device)
-    name = _dataset(pipeline.model)
-    path = DEFAULT.parent / f"{name}.safetensors"
-    if not path.is_file():
-        raise ValueError(
-            f"no classifier is bundled for {name!r}, which the model learnt; give one: --classifier FILE, "
-            "or use --features inception"
-        )
-    return ClassifierFeatures(path, pipeline.device)
-
-
-def reference_of(evaluation: Evaluation, pipeline: Pipeline) -> Wish:
-    """Which real pictures to compare with. Raises ValueError where that must be said."""
-    config, name = pipeline.model.config, evaluation.reference
-    if name is None and (name := _dataset(pipeline.model)) != solids.SOLIDS:
-        raise ValueError(
-            f"the model learnt {name!r}; say what its pictures are compared with: --reference, such as the "
-            "folder it was trained on, with --reference-split where there are some"
-        )
-    pictures = evaluation.reference_pictures or (REFERENCE_PICTURES if name == solids.SOLIDS else 0)
-    side = config.input_size * (pipeline.autoencoder.factor if pipeline.autoencoder else 1)
-    channels = 1 if config.in_channels == 1 else 3
-    return Wish(name=name, pictures=pictures, split=evaluation.reference_split, side=side, channels=channels)
-
-
-def _dataset(model: dit.Backbone) -> str:
-    return str(model.provenance.get("dataset") or solids.SOLIDS)
-
-
-def check(model: dit.Backbone, extractor: Extractor, side: int) -> None:
-    """Raises ValueError unless the extractor, itself measured, knows the model's classes and size.
-
-    side: of the pictures that the model draws.
-    """
-    if not isinstance(extractor, ClassifierFeatures):
-        return
-    known = list(extractor.classes)
-    named, classes = model.provenance.get("classes"), model.config.num_classes
-    if classes and (named != known or classes != len(known)):
-        raise ValueError(
-            f"the model has {classes} classes, named {named} in its provenance, but the "
-            f"classifier knows {known}; evaluate a model trained on those, or an unconditional one, or give "
-            "a classifier of its classes: --classifier FILE; --features inception does without accuracy"
-        )
-    channels = 3 if model.config.is_latent else model.config.in_channels
-    if (channels, side) != (3, extractor.side):
-        raise ValueError(
-            f"the model draws {channels} channels of side {side}, but the classifier knows 3 of side "
-            f"{extractor.side}; evaluate a model of that size, or use --features inception"
-        )
-    if "held_out" not in extractor.model.provenance:
-        raise ValueError(
-            "the classifier's provenance has no held_out accuracy to compare with; "
-            "make it again with python -m train.classifier"
-        )
+def _per_class(pictures: int, classes: int) -> dict[str, int]:
+    """How many pictures are of each class, if of all as many."""
+    return {"pictures_per_class": pictures // classes} if classes and pictures % classes == 0 else {}
 
 
 def grid(pictures: np.ndarray, classes: int, columns: int, scale: int) -> Image.Image:

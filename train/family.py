@@ -3,10 +3,12 @@
 All of a family see the same pictures in the same order under the same recipe; size and patch alone differ.
 """
 
+import json
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -51,6 +53,21 @@ FAMILIES: dict[str, dict[str, TrainConfig]] = {
         }
     )
 }
+
+
+# Fields of a recipe that do not decide what is learnt.
+_HOW = (
+    "micro_batch", "compile", "parallel", "remat", "num_workers", "log_every", "sample_every",
+    "checkpoint_every", "keep_checkpoints", "keep_every", "tracker",
+)  # fmt: skip
+
+
+def learnt_by(config: TrainConfig, provenance: Mapping[str, Any]) -> bool:
+    """Whether a model's file says that it was trained to the end by this recipe, as its family was."""
+    recipe = {name: value for name, value in asdict(config).items() if name not in _HOW}
+    told = provenance.get("recipe") or {}
+    seen = provenance.get("images_seen") == config.total_steps * config.batch_size
+    return seen and all(told.get(name) == value for name, value in json.loads(json.dumps(recipe)).items())
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dit.classifier import DEFAULT, Classifier
+from dit.classifier import load as load_classifier
 from dit.files import sha256
 from dit.pipeline import from_pictures
-from train.classifier import DEFAULT, Classifier
-from train.classifier import load as load_classifier
 
 MOST_SPATIAL = 512  # features of the map, about as many as 5,000 pictures can tell a covariance of
 MAP_CHANNELS = 7  # as ADM's evaluator takes
@@ -101,7 +101,8 @@ def collect(see: Any, pictures: np.ndarray, chunk: int) -> Features:
     parts: list[list[np.ndarray]] = [[], [], []]
     with tqdm(total=len(pictures), desc="looking at them", unit=" pictures", leave=False, delay=2) as bar:
         for start in range(0, len(pictures), chunk):
-            with torch.inference_mode():
+            # TF32, a GPU's default in convolutions, would be another extractor than the reference's
+            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 for part, found in zip(parts, see(pictures[start : start + chunk]), strict=True):
                     part.append(found.float().cpu().numpy())
             bar.update(len(pictures[start : start + chunk]))

@@ -1,19 +1,37 @@
 """Several small models at a time on one processor."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 
+LIBRARIES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def usual_jobs() -> int:
-    """One where there is a GPU, which a single job fills; else one a thread of the processor."""
+    """One where there is a GPU, which gets larger batches instead; else one a thread of the processor."""
     return 1 if torch.cuda.is_available() else torch.get_num_threads()
+
+
+@contextmanager
+def _threads_of_libraries(threads: int) -> Iterator[None]:
+    """What is started meanwhile reads from its environment how many threads to take: torch and numpy both."""
+    before = {name: os.environ.get(name) for name in LIBRARIES}
+    os.environ.update(dict.fromkeys(LIBRARIES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def at_once(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Iterator[Result]:
@@ -28,7 +46,7 @@ def at_once(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) ->
         return
     threads = max(1, torch.get_num_threads() // jobs)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (threads,)) as pool:
+    with _threads_of_libraries(threads), ProcessPoolExecutor(jobs, context) as pool:
         try:
             for done in as_completed([pool.submit(work, item) for item in items]):
                 yield done.result()

@@ -55,8 +55,11 @@ def measure(
     }
     found["frechet"]["reference_pictures"] = reference.pictures
     if reference.others is not None:
-        real = Gaussian.of(reference.others[: max(FEWEST, len(seen))])
-        found["frechet"]["real"] = reference.pool.distance(real)
+        real = reference.others[: max(FEWEST, len(seen))]  # as many as generated, where there are
+        found["frechet"] |= {
+            "real": reference.pool.distance(Gaussian.of(real)),
+            "real_pictures": len(real),
+        }
     left_out = {}
     if not spatial:
         left_out["spatial"] = "not asked for"

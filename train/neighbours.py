@@ -32,14 +32,19 @@ def within(
     Precision is the share of generated pictures within real ones' surroundings, recall that of real ones
     within generated ones' (Eq. 2). other: (M, D). other_radii: (M,) squared, from `radii`.
     """
-    reach = torch.from_numpy(other_radii).to(device)
+    reach = torch.from_numpy(other_radii).to(_exact(device))
     found = [(d <= reach).any(1) for d in _distances(_wide(features, device), _wide(other, device))]
     return torch.cat(found).cpu().numpy()
 
 
 def _wide(features: np.ndarray, device: torch.device | str) -> Tensor:
     """Float64: the difference of large squares is left over below."""
-    return torch.from_numpy(np.ascontiguousarray(features)).to(device).double()
+    return torch.from_numpy(np.ascontiguousarray(features)).to(_exact(device)).double()
+
+
+def _exact(device: torch.device | str) -> torch.device:
+    """The device, if it is known to have float64, as Apple's GPUs have not; else the CPU."""
+    return torch.device(device if torch.device(device).type == "cuda" else "cpu")
 
 
 def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from dit.files import atomic_write, sha256
 from dit.remote import cache_dir
@@ -183,7 +184,11 @@ def _cached(
             with temporary.open("wb") as file:
                 np.savez(file, **arrays)
 
-        atomic_write(path, save)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(
+            cache_dir() / ".lock"
+        ):  # a training that begins clears away what others left unfinished
+            atomic_write(path, save)
     try:
         with np.load(path) as file:
             kept = {name: file[name] for name in file.files}

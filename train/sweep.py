@@ -7,8 +7,9 @@ again: several commands may fill one table, and one that was stopped continues.
 
 import itertools
 import shlex
+import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import tyro
@@ -21,16 +22,18 @@ from dit.measured import Cell, Family, MeasuredModel, load_family, save_family
 from dit.pipeline import find_device
 from dit.speed import machine
 from dit.weights import ZOO, WeightsError, load, locate, outline
-from train.cells import Filled, Task, fill, macs_of_task
+from train.cells import Filled, Task, fill, judged_by, macs_of_task
+from train.classifier import check_samples
 from train.draws import Draw, digest_of
-from train.family import FAMILIES
+from train.family import FAMILIES, learnt_by
 from train.jobs import at_once, usual_jobs
+from train.judging import Judging
 from train.pass_times import PassTime, time_passes
 from train.record import commit
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Judging):
     """Measure all combinations of models and settings; the same command continues."""
 
     family: tyro.conf.Positional[str] = "solids"
@@ -49,6 +52,8 @@ class Sweep:
     """steps from one at which blocks compute to the next (see dit.step_cache); 1: all do"""
     samples: int = 5000
     """pictures a cell"""
+    batch_size: int = 50
+    """pictures drawn together; a GPU wants many more"""
     seed: int = 0
     """of the first; each further one has the next"""
     max_gmacs: float = 0.0
@@ -68,8 +73,10 @@ class Sweep:
         for name in ("samplers", "steps", "guidance", "cache_every"):
             if not (values := getattr(self, name)) or len(set(values)) < len(values):
                 raise ValueError(f"{name} is {values}; give at least one value, and each once")
-        if self.samples < 2:
-            raise ValueError(f"samples is {self.samples}; a distance needs at least 2")
+        if self.samples < 2 or self.batch_size < 1:
+            raise ValueError(
+                f"samples is {self.samples} and batch_size {self.batch_size}; give at least 2 and 1"
+            )
         if self.max_gmacs < 0 or self.jobs < 0:
             raise ValueError("max_gmacs and jobs must be 0 or more")
 
@@ -85,7 +92,8 @@ class Sweep:
             ValueError: there are none.
             WeightsError: one is not here.
         """
-        wanted = self.models or tuple(FAMILIES.get(self.family, ()))
+        family = FAMILIES.get(self.family, {})
+        wanted = self.models or tuple(family)
         if not wanted:
             raise ValueError(
                 f"no family is called {self.family!r} in train.family ({', '.join(FAMILIES)}); "
@@ -100,7 +108,11 @@ class Sweep:
                     raise
                 print(f"{source} is not trained yet, and left out", file=sys.stderr)
                 continue
-            found[str(outline(path).provenance.get("name") or path.stem)] = path
+            provenance = outline(path).provenance
+            if not self.models and not learnt_by(family[source], provenance):
+                print(f"{source} is of another recipe than its family, and left out", file=sys.stderr)
+                continue
+            found[str(provenance.get("name") or path.stem)] = path
         if not found:
             raise ValueError(f"no model of {self.family} is here; python -m train.family {self.family}")
         return found
@@ -109,13 +121,13 @@ class Sweep:
         """All cells that are asked for, cheapest first.
 
         Raises:
-            ValueError: a model cannot be sampled so.
+            ValueError: a model cannot be sampled so, not every class is drawn, or no cell is left.
         """
         found = []
         for (name, path), sampler, steps, scale, every in itertools.product(
             sources.items(), self.samplers, self.steps, self.guidance, self.cache_every
         ):
-            if every > 1 and steps <= 1 or (scale == 1 and self.guidance_interval):
+            if (every > 1 and steps == 1) or (scale == 1 and self.guidance_interval):
                 continue  # nothing to reuse; nothing to restrict
             wish = Draw(
                 samples=self.samples,
@@ -125,10 +137,22 @@ class Sweep:
                 guidance_interval=self.guidance_interval,
                 cache_every=every,
                 seed=self.seed,
+                batch_size=self.batch_size,
             )
-            found.append(Task(name, path, wish.resolved(outline(path).config), self.device, self.work_dir))
+            check_samples(self.samples, outline(path).provenance.get("classes", ()))
+            found.append(self._task(name, path, wish))
         dear = 1e9 * self.max_gmacs or float("inf")
-        return sorted((task for task in found if macs_of_task(task) <= dear), key=macs_of_task)
+        tasks = sorted((task for task in found if macs_of_task(task) <= dear), key=macs_of_task)
+        if not tasks:
+            reason = f"all {len(found)} cells cost more than {self.max_gmacs} GMACs a picture"
+            if not found:
+                reason = "an interval wants a guidance scale (--guidance 1.5), caching more than one step"
+            raise ValueError(f"there is nothing to measure: {reason}")
+        return tasks
+
+    def _task(self, name: str, path: Path, wish: Draw) -> Task:
+        judging = Judging(**{item.name: getattr(self, item.name) for item in fields(Judging)})
+        return Task(name, path, wish.resolved(outline(path).config), judging, self.device, self.work_dir)
 
 
 def digest(path: Path) -> str:
@@ -137,8 +161,23 @@ def digest(path: Path) -> str:
 
 
 def is_done(task: Task, family: Family) -> bool:
-    """Whether a table has this cell, of these weights and at least as many pictures."""
-    return any(cell.key == task.key and cell.samples >= task.wish.samples for cell in family.cells)
+    """Whether a table has this cell, of these weights and seed, and of at least as many pictures."""
+    return any(
+        (cell.key, cell.seed) == (task.key, task.wish.seed) and cell.samples >= task.wish.samples
+        for cell in family.cells
+    )
+
+
+def check_judge(table: Path, family: Family, task: Task) -> None:
+    """Raises ValueError if a table's cells were measured by another reference or features than now."""
+    if not family.cells:
+        return
+    for name, now in judged_by(task).items():
+        if (before := family.about.get(name)) != now:
+            raise ValueError(
+                f"{table}: the {name} of its cells is {before}, and now would be {now}, which cannot be "
+                "compared; move the table away, or give another --out"
+            )
 
 
 def opened(sweep: Sweep, sources: dict[str, Path]) -> Family:
@@ -161,13 +200,22 @@ def opened(sweep: Sweep, sources: dict[str, Path]) -> Family:
 
 
 def timed(sweep: Sweep, family: Family, sources: dict[str, Path]) -> Family:
-    """The family with all these models in it, each with the seconds of a pass, cheapest first."""
+    """The family with all these models in it, each with the seconds of a pass, cheapest first.
+
+    A model that is new is timed, and if that is on another machine than the table names, so are these all.
+    """
     known = {model.name: model for model in family.models}
     untimed = {name: path for name, path in sources.items() if sweep.time or name not in known}
-    times = time_passes(untimed, sweep.device) if untimed else {}
-    models = known | {name: described(name, sources[name], time) for name, time in times.items()}
+    if not untimed:
+        return family
+    here = machine(find_device(sweep.device))
+    if family.about.get("machine", here) != here:
+        print(f"timed on {family.about['machine']} before, now all on {here}", file=sys.stderr)
+        untimed = {name: locate(name) for name in known if name not in sources} | sources
+    times = time_passes(untimed, sweep.device)
+    models = known | {name: described(name, untimed[name], time) for name, time in times.items()}
     ordered = tuple(sorted(models.values(), key=lambda model: model.macs))
-    return priced(replace(family, models=ordered))
+    return priced(replace(family, models=ordered, about=family.about | {"machine": here}))
 
 
 def described(name: str, path: Path, time: PassTime) -> MeasuredModel:
@@ -226,11 +274,16 @@ def sweep(wanted: Sweep, command: str = "") -> Family:
     try:
         with FileLock(wanted.table.with_suffix(".lock"), timeout=0):
             family = timed(wanted, opened(wanted, sources), sources)
-            commands = list(dict.fromkeys([*family.about.get("commands", []), command]))
-            told = {"machine": machine(find_device(wanted.device)), "commit": commit(), "commands": commands}
-            family = replace(family, about=family.about | told)
+            missing = [task for task in tasks if not is_done(task, family)]
+            if missing:
+                check_judge(wanted.table, family, missing[0])
+            said = {"commits": commit(), "commands": command}
+            lists = {
+                name: list(dict.fromkeys([*family.about.get(name, []), new])) for name, new in said.items()
+            }
+            family = replace(family, about=family.about | lists)
             save_family(wanted.table, family)
-            return _filled(wanted, [task for task in tasks if not is_done(task, family)], family)
+            return _filled(wanted, missing, family)
     except Timeout:
         raise ValueError(
             f"{wanted.table} is being filled by another process; wait for it, stop it, or give another --out"
@@ -244,6 +297,7 @@ def _filled(wanted: Sweep, missing: list[Task], family: Family) -> Family:
         for filled in at_once(fill, missing, wanted.jobs or usual_jobs()):
             family = joined(family, filled)
             save_family(wanted.table, family)
+            shutil.rmtree(filled.folder)
             bar.update(filled.cell.macs * filled.cell.samples)
             bar.set_postfix_str(f"{filled.cell.model}, {filled.cell.steps} steps: {filled.cell.frechet:.3f}")
     return family

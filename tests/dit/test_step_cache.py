@@ -112,8 +112,17 @@ def test_an_interval_is_walked_as_it_is_counted(random_model):
     assert len({step.whole for step in planned}) == 3  # 0, 1 and 2 occur
 
 
+@pytest.mark.parametrize("interval", [None, (150, 700), (600, 999)], ids=str)
+def test_multiply_accumulates_of_guided_steps_are_those_that_are_spent(model, interval):
+    """torch's counter, which reads the operations themselves, against the count; 1 MAC = 2 FLOPs."""
+    wish = settings(cache_every=3, guidance_interval=interval)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        frames = list(Pipeline(model).stream(wish))
+    assert frames[-1].macs * 2 == counter.get_total_flops()
+
+
 def test_multiply_accumulates_are_those_that_are_spent(model):
-    """torch's counter, which reads the operations themselves, against the formula; 1 MAC = 2 FLOPs."""
+    """The same, and by hand: of six steps two are whole."""
     wish = settings(cache_every=3, guidance_scale=1.0, guidance_interval=None)
     pipeline = Pipeline(model)
     # The plain attention kernel: torch does not count the fused one of the CPU.

@@ -8,11 +8,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dit.classifier import CHUNK
+from dit.classifier import CHUNK, DEFAULT, Classifier, ClassifierConfig, load, save
 from dit.pipeline import from_pictures
 from dit.weights import WeightsError
 from train import classifier, solids
-from train.classifier import DEFAULT, Classifier, ClassifierConfig, accuracy, load, save, spoil
+from train.classifier import accuracy, spoil
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,9 @@ def test_pictures_follow_from_class_and_seed_alone(pipeline):
         {"guidance_scale": 4.0},
         {"steps": 3},
         {"guidance_interval": (0, 600)},
+        {"guided_channels": 1},
+        {"guidance_schedule": "power-cosine"},
+        {"cache_every": 2},
         {"seed": 41},
     ],
 )
@@ -93,8 +96,12 @@ def test_what_was_stopped_goes_on_and_ends_the_same(pipeline, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         draw([broken], WISH, tmp_path)
     (folder,) = tmp_path.iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["0000000.npy", "0000007.npy", DESCRIPTION]
-    (folder / ".0000014.npy.x.partial").write_bytes(b"half")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "0000000-0000007.npy",
+        "0000007-0000014.npy",
+        DESCRIPTION,
+    ]
+    (folder / ".0000014-0000020.npy.x.partial").write_bytes(b"half")
     capsys.readouterr()
     counting = Failing(pipeline, good=100, error=AssertionError())
     again, labels = draw([counting], WISH, tmp_path)
@@ -106,12 +113,21 @@ def test_what_was_stopped_goes_on_and_ends_the_same(pipeline, tmp_path, capsys):
     assert (draw([nothing], WISH, tmp_path)[0] == whole).all()
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 3}, {"samples": 21}, {"guidance_scale": 1.0}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 3}, {"batch_size": 6}, {"guidance_scale": 1.0}])
 def test_other_settings_are_never_mixed(pipeline, tmp_path, change):
     draw([pipeline], WISH, tmp_path)
     changed = replace(WISH, **change)
     assert (draw([pipeline], changed, tmp_path)[0] == draw([pipeline], changed)[0]).all()
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_more_pictures_begin_with_the_fewer(pipeline, tmp_path):
+    """Whole batches that are kept are not drawn again: 20 are 7, 7 and 6, of which 27 has the first two."""
+    fewer = draw([pipeline], WISH, tmp_path)[0]
+    counting = Failing(pipeline, good=100, error=AssertionError())
+    more = draw([counting], replace(WISH, samples=27), tmp_path)[0]
+    assert counting.drawn == 2 and (more[:20] == fewer).all()
+    assert (draw([pipeline], WISH, tmp_path)[0] == fewer).all()
 
 
 def test_other_weights_are_never_mixed(pipeline, tmp_path):
@@ -127,9 +143,9 @@ def test_other_weights_are_never_mixed(pipeline, tmp_path):
 
 def test_damaged_chunks_are_named(pipeline, tmp_path):
     draw([pipeline], WISH, tmp_path)
-    chunk = next(tmp_path.rglob("0000007.npy"))
+    chunk = next(tmp_path.rglob("0000007-*.npy"))
     chunk.write_bytes(chunk.read_bytes()[:200])
-    with pytest.raises(ValueError, match="0000007.npy: damaged.*remove it"):
+    with pytest.raises(ValueError, match="0000007-0000014.npy: damaged.*remove it"):
         draw([pipeline], WISH, tmp_path)
     np.save(chunk, np.zeros((2, 16, 16, 3), np.uint8))
     with pytest.raises(ValueError, match="holds 2 pictures instead of 7"):

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from dit.classifier import DEFAULT, Classifier, ClassifierConfig, load, save
 from dit.download import HubError
 from dit.pipeline import from_pictures
 from train import inception, solids
-from train.classifier import DEFAULT, Classifier, ClassifierConfig, load, save
 from train.features import ClassifierFeatures
 from train.inception import InceptionFeatures, fetch_weights
 

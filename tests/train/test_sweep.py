@@ -15,9 +15,12 @@ from PIL import Image
 
 import dit
 from dit.measured import load_family
-from dit.weights import describe, save
-from train import cells, evaluate, solids
-from train.jobs import at_once
+from dit.weights import describe, save, set_provenance
+from train import cells, evaluate, judging, solids
+from train import sweep as sweeping
+from train.family import FAMILIES
+from train.jobs import LIBRARIES, at_once
+from train.pass_times import PassTime
 from train.sweep import Sweep, main, sweep
 
 # Thirty pictures are too few for the features, which is not what is tested here.
@@ -28,7 +31,7 @@ SIZE = {"input_size": 32, "in_channels": 3, "num_classes": 10}
 @pytest.fixture(autouse=True)
 def few_references(monkeypatch):
     """Real pictures to compare with: drawing ten thousand takes a minute."""
-    monkeypatch.setattr(evaluate, "REFERENCE_PICTURES", 60)
+    monkeypatch.setattr(judging, "SOLIDS_PICTURES", 60)
     cells._judge.cache_clear()
 
 
@@ -53,6 +56,7 @@ def two(tmp_path):
 
 def wanted(two, tmp_path, **fields) -> Sweep:
     usual = {"models": tuple(map(str, two)), "steps": (1, 3), "samples": 30, "jobs": 1, "device": "cpu"}
+    usual |= {"reference_pictures": 60}
     usual |= {"out": tmp_path / "toy.json", "work_dir": tmp_path / "work"}
     return Sweep("toy", **usual | fields)
 
@@ -177,6 +181,72 @@ def test_more_pictures_take_the_place_of_fewer(two, tmp_path):
     assert [cell.samples for cell in more.cells] == [cell.samples for cell in fewer.cells] == [40]
 
 
+def test_another_seed_is_measured_anew(two, tmp_path):
+    (first,) = sweep(wanted(two[:1], tmp_path, steps=(1,))).cells
+    (second,) = sweep(wanted(two[:1], tmp_path, steps=(1,), seed=9)).cells
+    assert (first.seed, second.seed) == (0, 9) and first.frechet != second.frechet
+
+
+def test_measures_by_another_reference_are_not_mixed(two, tmp_path):
+    before = sweep(wanted(two[:1], tmp_path, steps=(1,)))
+    with pytest.raises(ValueError, match="the reference of its cells is .*60.*now would be .*80.*--out"):
+        sweep(wanted(two[:1], tmp_path, steps=(1, 3), reference_pictures=80))
+    assert load_family(tmp_path / "toy.json").cells == before.cells
+    sweep(wanted(two[:1], tmp_path, steps=(1,)))  # nothing is missing: nothing is compared
+
+
+def test_a_model_of_another_recipe_is_not_of_the_family(two, tmp_path, monkeypatch, capsys):
+    config = dataclasses.replace(FAMILIES["solids"]["DiT-E-4-solids"], total_steps=5, batch_size=3)
+    right, short, other = (write(tmp_path, name) for name in ("right", "short", "other"))
+    for path, seen, lr in ((right, 15, config.lr), (short, 12, config.lr), (other, 15, 1.0)):
+        recipe = dataclasses.asdict(dataclasses.replace(config, lr=lr, compile="no", log_every=1))
+        set_provenance(path, describe(path)[1] | {"images_seen": seen, "recipe": recipe})
+    monkeypatch.setitem(sweeping.FAMILIES, "toy", {str(path): config for path in (right, short, other)})
+    assert list(Sweep("toy").sources()) == ["right"]
+    said = capsys.readouterr().err
+    assert said.count("of another recipe") == 2 and "short" in said and "other" in said
+    assert list(Sweep("toy", models=(str(short),)).sources()) == ["short"]  # who names it may have it
+
+
+def test_pictures_are_kept_until_their_cell_is_on_disk(two, tmp_path, monkeypatch):
+    asked = wanted(two[:1], tmp_path, steps=(1,))
+    save_once = [sweeping.save_family]
+
+    def full(path, family):
+        if family.cells:
+            raise OSError("no space left")
+        save_once[0](path, family)
+
+    monkeypatch.setattr(sweeping, "save_family", full)
+    with pytest.raises(OSError, match="no space left"):
+        sweep(asked)
+    assert list(asked.work_dir.rglob("*.npy"))
+    monkeypatch.undo()
+    assert len(sweep(asked).cells) == 1 and not list(asked.work_dir.rglob("*.npy"))
+
+
+def test_all_seconds_are_of_one_machine(two, tmp_path, monkeypatch):
+    first = sweep(wanted(two[:1], tmp_path, steps=(1,)))
+    times = []
+    monkeypatch.setattr(sweeping, "machine", lambda device: "another machine")
+    monkeypatch.setattr(
+        sweeping,
+        "time_passes",
+        lambda of, device: times.append([*of]) or dict.fromkeys(of, PassTime(2.0, 1.0)),
+    )
+    same = sweep(wanted(two[:1], tmp_path, steps=(3,)))
+    assert not times and same.about["machine"] == first.about["machine"]
+    both = sweep(wanted(two, tmp_path, steps=(1,)))
+    assert sorted(times[0]) == ["larger", "smaller"] and both.about["machine"] == "another machine"
+    assert {model.seconds for model in both.models} == {2.0}
+
+
+def test_two_at_a_time_make_the_same_table(two, tmp_path):
+    alone = sweep(wanted(two, tmp_path, steps=(1, 2)))
+    cache = wanted(two, tmp_path, steps=(1, 2), jobs=2, out=tmp_path / "both.json")
+    assert timeless(sweep(cache)).cells == timeless(alone).cells
+
+
 def test_what_is_too_dear_is_left_out(two, tmp_path):
     dear = 250 * min(dit.macs(describe(path)[0]) for path in two)
     kept = []
@@ -195,6 +265,12 @@ def test_what_is_too_dear_is_left_out(two, tmp_path):
         (["toy", "--models", "LARGER", "--samplers", "heun"], "sampler is 'heun'.*ddpm"),
         (["toy", "--models", "LARGER", "--steps", "2000"], "steps is 2000"),
         (["toy", "--models", "OTHER", "--steps", "1"], "classifier"),
+        (["toy", "--models", "LARGER", "--samples", "9"], "9 pictures are not one of each of 10 classes"),
+        (
+            ["toy", "--models", "LARGER", "--guidance-interval", "200", "700"],
+            "nothing to measure.*--guidance",
+        ),
+        (["toy", "--models", "LARGER", "--max-gmacs", "1e-9"], "nothing to measure: all 9 cells cost more"),
     ],
 )
 def test_what_cannot_be_measured_is_said(flags, said, two, tmp_path, capsys):
@@ -205,17 +281,22 @@ def test_what_cannot_be_measured_is_said(flags, said, two, tmp_path, capsys):
     assert re.search(said, capsys.readouterr().err)
 
 
-def test_jobs_share_the_threads_and_an_error_ends_them():
+def test_jobs_share_the_threads_and_an_error_ends_them(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    for name in LIBRARIES:
+        monkeypatch.setenv(name, "4")
     found = []
-    with pytest.raises(ValueError, match="nine, with 1 threads"):
+    with pytest.raises(ValueError, match="nine, with 2 threads, of numpy 2"):
         found.extend(at_once(_process, [1, 9], 2))  # extend keeps what came before the error
-    assert list(at_once(_process, [1], 1)) == [(os.getpid(), torch.get_num_threads())]
-    assert all(process != os.getpid() and threads == 1 for process, threads in found)
+    assert [os.environ[name] for name in LIBRARIES] == ["4"] * len(LIBRARIES)
+    assert list(at_once(_process, [1], 1)) == [(os.getpid(), 4)]
+    assert all(process != os.getpid() and threads == 2 for process, threads in found)
 
 
 def _process(number: int) -> tuple[int, int]:
     if number == 9:
-        raise ValueError(f"nine, with {torch.get_num_threads()} threads")
+        numpys = os.environ["OPENBLAS_NUM_THREADS"]
+        raise ValueError(f"nine, with {torch.get_num_threads()} threads, of numpy {numpys}")
     return os.getpid(), torch.get_num_threads()
 
 
@@ -224,8 +305,9 @@ def _process(number: int) -> tuple[int, int]:
     [
         ({"steps": (1, 1)}, r"steps is \(1, 1\); give at least one value, and each once"),
         ({"guidance": ()}, r"guidance is \(\)"),
-        ({"samples": 1}, "samples is 1; a distance needs at least 2"),
+        ({"samples": 1}, "samples is 1 and batch_size 50; give at least 2"),
         ({"max_gmacs": -1.0}, "0 or more"),
+        ({"batch_size": 0}, "batch_size 0; give at least 2 and 1"),
     ],
 )
 def test_a_sweep_is_checked_when_it_is_made(fields, said):
