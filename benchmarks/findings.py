@@ -15,6 +15,7 @@ from dit import papers
 from dit.measured import Cell, Family, MeasuredModel, correlation, load_family
 from dit.weights import ZOO
 
+FEWEST = 3  # models between which a relation can be seen
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "findings.md"
 PLAIN = ("ddim", 1.0, None, 1)  # the setting whose steps are compared: no guidance, nothing reused
 Row = Sequence[object]
@@ -61,7 +62,7 @@ def overview(family: Family) -> list[str]:
         cost = [f"{model.parameters / 1e6:.2f} M", f"{model.macs / 1e6:.1f}"]
         rows.append([short(family, model.name), *cost, *(found.get(count, "") for count in steps)])
     heads = ["model", "parameters", "MMACs a pass", *(f"{count} steps" for count in steps)]
-    return markdown(["model", "parameters", "MMACs a pass", *heads[3:]], rows)
+    return markdown(heads, rows)
 
 
 def scaling(family: Family) -> list[str]:
@@ -70,6 +71,8 @@ def scaling(family: Family) -> list[str]:
     for steps in common_steps(family):
         cells = [cell for cell in family.at(PLAIN) if cell.steps == steps]
         pairs = [(family.model(cell.model).macs, cell.frechet) for cell in cells]
+        if len(pairs) < FEWEST:
+            continue
         logs = [(cost, math.log(distance)) for cost, distance in pairs]
         rows.append([f"{steps} steps", len(pairs), f"{correlation(pairs):.3f}", f"{correlation(logs):.3f}"])
     paper = [(result.gflops, result.fid) for result in papers.SCALING]
@@ -152,6 +155,9 @@ def compared(family: Family, of: int) -> list[Cell]:
     for model in measured_models(family):
         plain = {cell.steps: cell for cell in of_model(family, model.name)}
         others = [cell for cell in family.cells if cell.model == model.name and _differs(cell, of)]
+        if of == 2:  # of the scales that have an interval too
+            scales = {cell.guidance_scale for cell in others if cell.guidance_interval}
+            others = [cell for cell in others if cell.guidance_scale in scales]
         counts = {steps: sum(cell.steps == steps for cell in others) for steps in plain}
         if steps := max(counts, key=lambda steps: (counts[steps], steps), default=0):
             if counts[steps]:
@@ -160,9 +166,9 @@ def compared(family: Family, of: int) -> list[Cell]:
 
 
 def _differs(cell: Cell, of: int) -> bool:
-    """Whether a setting is the plain one but for a part; intervals are those of a guided one."""
+    """Whether a setting is the plain one but for a part; beside intervals stands guidance without one."""
     parts = [i for i, (own, plain) in enumerate(zip(cell.setting, PLAIN, strict=True)) if own != plain]
-    return parts == [of] or (of == 2 and parts == [1, 2])
+    return parts == [of] or (of == 2 and parts in ([1], [1, 2]))
 
 
 BLOCKS = {

@@ -75,6 +75,20 @@ def test_what_is_compared_differs_in_one_part_and_has_equal_steps(family, part, 
     assert len(rows(findings.BLOCKS[name](family))) == len(cells)
 
 
+def test_an_interval_stands_beside_the_same_scale_without_one():
+    guidances = ((1.0, None), (1.5, None), (1.5, (200.0, 700.0)), (4.0, None))
+    family = made_up("toys", MODELS, samplers=("ddim",), guidances=guidances, caches=(1,))
+    cells = findings.compared(family, 2)
+    assert len(cells) == 3 * len(MODELS)  # plain, guided, guided in the interval; not the other scale
+    assert {cell.setting[1:3] for cell in cells} == set(guidances[:3])
+
+
+def test_two_models_have_no_correlation():
+    two = made_up("toys", MODELS[:2], samplers=("ddim",), guidances=((1.0, None),), caches=(1,))
+    (paper,) = rows(findings.scaling(two))
+    assert paper[0].startswith("DiT paper")
+
+
 def test_charts_stand_alone(family):
     drawn = figures.charts(family)
     assert list(drawn) == ["trade-off.svg", "models.svg", "caching.svg"]

@@ -18,7 +18,7 @@ from dit.files import sha256
 from dit.speed import machine
 from dit.weights import WeightsError, describe, save
 from tests.train.picture_files import picture_folder
-from train import judging, solids
+from train import evaluate, judging, solids
 from train.draws import Draw, digest_of, draw
 from train.evaluate import Evaluation, grid, main, record
 from train.features import ClassifierFeatures
@@ -210,7 +210,6 @@ def test_an_unmeasured_classifier_is_refused(tmp_path):
         (["--steps", "0"], "steps is 0; it must be from 1"),
         (["--guidance-scale", "-1"], "guidance_scale is -1.0"),
         (["--classifier", "none.safetensors"], "no such classifier"),
-        (["--resamples", "3"], "resamples is 3; an interval"),
         (["--reference", "no-such-set"], "no-such-set"),
         (["--guidance-interval", "9", "3"], "guidance_interval is (9.0, 3.0)"),
     ],
@@ -226,6 +225,14 @@ def test_sizes_below_one_are_refused(name):
         Evaluation(weights="x", samples=1)
     with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
         Evaluation(weights="x", **{name: 0})
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(weights, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "draw", lambda *_: pytest.fail("drawn"))
+    with pytest.raises(ValueError, match="resamples is 3; an interval"):
+        Evaluation(weights="x", resamples=3)
+    assert main([str(weights), *QUICK, "--samples", "9"]) == 1
+    assert "9 pictures are not one of each of 10 classes" in capsys.readouterr().err
 
 
 def test_the_suites_file_holds_what_was_drawn_and_what_was_asked_for(weights, tmp_path):

@@ -1,5 +1,7 @@
 """What pictures are compared with: solids, folders, ADM's files; looked at once; what is none is refused."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -235,6 +237,7 @@ def test_moments_of_another_network_are_refused(tmp_path):
         ({"arr_0": noise(0)[..., :1]}, r"arr_0 is uint8 \(30, 8, 8, 1\); pictures are uint8 \(N, H, W, 3\)"),
         (moments_of(noise(0)) | {"sigma": np.eye(4)}, r"mu is \(3,\) and sigma \(4, 4\)"),
         (moments_of(noise(0)) | {"mu_s": np.full(6, np.nan)}, "mu_s and sigma_s must be finite"),
+        (moments_of(noise(0)) | {"mu": np.array(["a", "b", "c"])}, "mu holds no numbers"),
     ],
 )
 def test_wrong_contents_are_named(tmp_path, arrays, said):
@@ -248,6 +251,20 @@ def test_what_is_no_such_file_is_refused(tmp_path, content):
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"x.npz: cannot be read as .npz.*give a file of ADM's suite"):
         read_batch(tmp_path / "x.npz")
+
+
+def test_damage_inside_an_archive_is_named(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", arr_0=noise(0))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = b"\xff" * 64
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x.npz: cannot be read as .npz"):
+        read_batch(tmp_path / "x.npz")
+    with zipfile.ZipFile(tmp_path / "y.npz", "w") as archive:
+        archive.writestr("arr_0", b"no array")
+    with pytest.raises(ValueError, match="y.npz: arr_0 holds no numbers"):
+        read_batch(tmp_path / "y.npz")
 
 
 def test_a_lone_array_is_no_archive(tmp_path):
