@@ -114,8 +114,8 @@ def fill(task: Task) -> Filled:
     pipelines = _pipelines(task.path, task.device)
     extractor, reference = _judge(task.judging, task.path, task.device)
     pictures, labels = draw(pipelines, task.wish, task.folder, progress=False)
-    conditional = pipelines[0].model.config.num_classes > 0
-    found = measure(pictures, labels if conditional else None, extractor, reference, spatial=False)
+    recognised = pipelines[0].model.config.num_classes > 0 and extractor.classes
+    found = measure(pictures, labels if recognised else None, extractor, reference, spatial=False)
     wish, measures = task.wish, {}
     for name, (group, value) in KEPT.items():
         if group in found:

@@ -139,7 +139,8 @@ class Sweep(Judging):
                 seed=self.seed,
                 batch_size=self.batch_size,
             )
-            check_samples(self.samples, outline(path).provenance.get("classes", ()))
+            if self.features == "classifier":
+                check_samples(self.samples, outline(path).provenance.get("classes", ()))
             found.append(self._task(name, path, wish))
         dear = 1e9 * self.max_gmacs or float("inf")
         tasks = sorted((task for task in found if macs_of_task(task) <= dear), key=macs_of_task)
