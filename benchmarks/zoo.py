@@ -42,8 +42,8 @@ def main(readme: bool = False) -> None:
         lines.append(row(name, provenance["results"]["accuracy"]))
     lines += [row("held-out real pictures", results["classifier"]["held_out"]), "", "Measured by:", ""]
     for name, (_, provenance) in models.items():
-        settings = ("pictures_per_class", "steps", "guidance_scale", "sampler", "seed")
-        flags = {setting: provenance["results"][setting] for setting in settings}
+        results, settings = provenance["results"], ("steps", "guidance_scale", "sampler", "seed")
+        flags = {"samples": results["pictures"]} | {setting: results[setting] for setting in settings}
         lines.append(f"- {command(f'train.evaluate {name}', **flags)}")
     print("\n".join(lines))
     if readme:

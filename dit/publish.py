@@ -207,13 +207,19 @@ def _reference(results: dict[str, Any]) -> str:
     return f"{number}{kind} in {'Inception' if inception else 'a small classifier'}'s features"
 
 
+def pictures_of(results: dict[str, Any]) -> str:
+    """How many pictures a model's results are of, in words."""
+    if "pictures_per_class" in results:
+        return f"{results['pictures_per_class']:,} pictures a class"
+    return f"{results['pictures']:,} pictures" if "pictures" in results else "an unknown number of pictures"
+
+
 def _results(results: dict[str, Any]) -> list[str]:
     lines, distance = [], results.get("frechet")
     if accuracy := results.get("accuracy"):
         lines += [
-            f"Accuracy {accuracy['overall']:.1%}: the share of {results.get('pictures_per_class', '?')} "
-            f"pictures a class that a small classifier recognises as the class asked for; {results['steps']} "
-            f"{results['sampler']} steps, guidance scale {results['guidance_scale']:g}, "
+            f"Accuracy {accuracy['overall']:.1%}: the share of {pictures_of(results)} that a small classifier "
+            f"recognises as the class asked for; {results['steps']} {results['sampler']} steps, guidance scale {results['guidance_scale']:g}, "
             f"first seed {results.get('seed', '?')}.",
             "",
             f"| {' | '.join(accuracy['per_class'])} |",
