@@ -218,8 +218,9 @@ def _results(results: dict[str, Any]) -> list[str]:
     lines, distance = [], results.get("frechet")
     if accuracy := results.get("accuracy"):
         lines += [
-            f"Accuracy {accuracy['overall']:.1%}: the share of {pictures_of(results)} that a small classifier "
-            f"recognises as the class asked for; {results['steps']} {results['sampler']} steps, guidance scale {results['guidance_scale']:g}, "
+            f"Accuracy {accuracy['overall']:.1%}: the share of {pictures_of(results)} that a small "
+            f"classifier recognises as the class asked for; {results['steps']} {results['sampler']} steps, "
+            f"guidance scale {results['guidance_scale']:g}, "
             f"first seed {results.get('seed', '?')}.",
             "",
             f"| {' | '.join(accuracy['per_class'])} |",
