@@ -38,6 +38,7 @@ CSS = """
 .dl-finding { font-size: 15px; margin: 2px 0; }
 """
 WELCOME = "Every model gets the steps that the budget pays for. Same class and seeds."
+KIND = "budget"  # of its jobs
 SETTINGS = ("family", "at", "class", "guidance", "sampler", "seed", "pictures")
 
 
@@ -166,7 +167,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share) -> Refresh:
             canvas: shown.html(), told: "", status: "Starting …" if shown.job.requests else "",
         }  # fmt: skip
         if shown.job.requests:
-            events = jobs.draw_all(turns, shown.job.requests, session.session_hash)
+            events = jobs.draw_all(turns, shown.job.requests, session.session_hash, KIND)
             async with contextlib.aclosing(events), contextlib.aclosing(
                 shown.job.follow(events, turns, judge)
             ) as following:  # fmt: skip
@@ -193,7 +194,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share) -> Refresh:
         return ended(shown)
 
     async def on_stop(session: gr.Request) -> None:  # async, to stay in the thread of `turns`
-        turns.stop(session.session_hash)
+        turns.stop(session.session_hash, KIND)
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}

@@ -21,6 +21,7 @@ from ui.turns import Loading, Turns, Wait
 
 MAX_FRAMES = 128  # that a visitor's trajectory keeps, evenly spread: memory is bounded at any step count
 PREVIEW_SHARE = 0.05  # of the time; previews that cost more come less often
+KIND = "explore"  # of its jobs
 PREDICTED, NOISY = "predicted picture", "noisy sample"
 Refresh = Callable[[Any], Any]  # given an event of Gradio: shows prices and models anew after it
 WELCOME = "Press Generate: a transformer turns noise into a picture, here, step by step."
@@ -149,7 +150,7 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
         request = await asyncio.to_thread(check, studio, wish)
         kept, pace = Trajectory(request), Pace()
         yield running | {controls.seed: request.settings.seeds[0], status: "Starting …"}
-        async with contextlib.aclosing(draw(turns, request, session.session_hash)) as events:
+        async with contextlib.aclosing(draw(turns, request, session.session_hash, KIND)) as events:
             async for event in events:
                 if isinstance(event, Wait):
                     yield {status: costs.waiting(event)}
@@ -178,7 +179,7 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
         return idle | {status: WELCOME, scrub: scrubber(before)}
 
     async def on_stop(session: gr.Request) -> None:  # async, to stay in the thread of `turns`
-        turns.stop(session.session_hash)  # the job itself says how it ended: two writers of a line would race
+        turns.stop(session.session_hash, KIND)  # the job says how it ended: two writers of a line would race
 
     def on_scrub(kept: Trajectory | None, position: float, shown: str) -> tuple[str, str]:
         return kept.show(int(position), shown) if kept else (gr.skip(), gr.skip())

@@ -27,6 +27,7 @@ from ui.share import Share, number, one_of, whole, words
 from ui.studio import Studio
 from ui.turns import Loading, Turns, Wait
 
+KIND = "grid"  # of its jobs
 CELL_PICTURES = 4  # in a cell, at most
 BYTES_A_SECOND = 1e6  # of updates: a large grid is sent less often
 WELCOME = "Choose two settings to vary, and fill the grid: the same seed in every cell, the cheapest first."
@@ -152,7 +153,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share) -> Refresh:
             return
         page, pace = GridPage(grid), Pace()
         yield running | {kept: grid, canvas: page.html(), status: "Starting …"}
-        events = jobs.draw_all(turns, grid.job.requests, session.session_hash)
+        events = jobs.draw_all(turns, grid.job.requests, session.session_hash, KIND)
         async with contextlib.aclosing(events), contextlib.aclosing(
             grid.job.follow(events, turns, judge)
         ) as following:  # fmt: skip
@@ -176,7 +177,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share) -> Refresh:
         return ended(grid) | ({canvas: GridPage(grid).html()} if grid else {})
 
     async def on_stop(session: gr.Request) -> None:  # async, to stay in the thread of `turns`
-        turns.stop(session.session_hash)
+        turns.stop(session.session_hash, KIND)
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}

@@ -151,7 +151,7 @@ def fill(studio: Studio, grid: Grid, judge: Judge, stop_after: int | None = None
 
     async def scene() -> list[bool]:
         turns, seen, after = Turns(studio), [], []
-        events = jobs.draw_all(turns, grid.job.requests, "visitor")
+        events = jobs.draw_all(turns, grid.job.requests, "visitor", "grid")
         async with contextlib.aclosing(grid.job.follow(events, turns, judge)) as following:
             async for done in following:
                 seen.append(done)
