@@ -66,6 +66,9 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapp
     kept = gr.State(None, time_to_live=3600)
     choices = [family, at, label, guidance, sampler, seed, pictures]
     page = [reading, canvas, told, status]
+    # With each update: of several that come at once, a busy browser shows the last alone.
+    running = {go: gr.update(interactive=False), stop: gr.update(interactive=True), told: ""}
+    idle = {go: gr.update(interactive=True), stop: gr.update(interactive=False)}
 
     def page_of(before: Shown | None, values: tuple[Any, ...]) -> dict:
         """What belongs to the controls: the pictures, where these are of the same values, else the plan."""
@@ -115,9 +118,12 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapp
             return
         shown.running, pace = True, Pace()
         try:
-            yield {go: gr.update(interactive=False), stop: gr.update(interactive=True), kept: shown} | {
-                reading: reading_html(shown), canvas: shown.html(), told: "", status: "Starting …",
-            }  # fmt: skip
+            yield running | {
+                kept: shown,
+                reading: reading_html(shown),
+                canvas: shown.html(),
+                status: "Starting …",
+            }
             if not shown.job.requests:
                 return
             events = jobs.draw_all(turns, shown.job.requests, session.session_hash, KIND)
@@ -128,7 +134,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapp
                     if pace.due() and not shown.dropped:
                         drawn = await asyncio.to_thread(shown.html)
                         if not shown.dropped:
-                            yield {canvas: drawn, status: status_of(shown.job, "model")}
+                            yield running | {canvas: drawn, status: status_of(shown.job, "model")}
                             pace.sent(len(drawn))
         finally:
             shown.job.close()
@@ -136,10 +142,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapp
 
     def on_end(before: Shown | None, *values: Any) -> dict:
         """However it ended: the pictures and the sentence, or what the controls say by now."""
-        return page_of(before, values) | {
-            go: gr.update(interactive=True),
-            stop: gr.update(interactive=False),
-        }
+        return page_of(before, values) | idle
 
     async def on_stop(session: gr.Request) -> None:  # async, to stay in the thread of `turns`
         turns.stop(session.session_hash, KIND)
@@ -156,7 +159,8 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapp
         show_progress="hidden",
         api_visibility="private",
     )
-    job.then(on_end, [kept, *choices], [*page, go, stop], **quick)
+    for follow in (job.success, job.failure):
+        follow(on_end, [kept, *choices], [*page, go, stop], **quick)
     stop.click(on_stop, None, None, **quick)
     register(studio, share, groups, dict(zip(SETTINGS, choices, strict=True)))
     return lambda event: event.then(on_change, [kept, *choices], page, **quick)

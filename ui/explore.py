@@ -129,6 +129,7 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
                 )  # fmt: skip
                 view = gr.Radio([PREDICTED, NOISY], value=PREDICTED, label="Show", scale=1, elem_id="view")
     trajectory = gr.State(None, time_to_live=3600)
+    # With each update: of several that come at once, a busy browser shows the last alone.
     running = {generate: gr.update(interactive=False), stop: gr.update(interactive=True)}
     running |= {scrub: gr.update(interactive=False), view: gr.update(interactive=False)}  # the old pictures'
     idle = {generate: gr.update(interactive=True), stop: gr.update(interactive=False)}
@@ -153,15 +154,15 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
         async with contextlib.aclosing(draw(turns, request, session.session_hash, KIND)) as events:
             async for event in events:
                 if isinstance(event, Wait):
-                    yield {status: costs.waiting(event)}
+                    yield running | {status: costs.waiting(event)}
                     continue
                 if isinstance(event, Loading):
-                    yield {status: f"Reading {event.name} into memory …"}
+                    yield running | {status: f"Reading {event.name} into memory …"}
                     continue
                 kept.add(event)
                 if pace.due():
                     drawn = await asyncio.to_thread(picture_html, request, event, shown)
-                    yield {canvas: drawn, status: status_of(event)}
+                    yield running | {canvas: drawn, status: status_of(event)}
                     pace.shown()
         if not kept.frames:
             yield idle | {status: "Stopped before the first step.", scrub: scrubber(before)}

@@ -95,6 +95,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
     canvas = gr.HTML(empty_html("Nothing drawn yet"), elem_id="grid-canvas", js_on_load=SCRIPT)
     kept = gr.State(None, time_to_live=3600)
     choices = [down, down_values, across, across_values, *fixed]
+    # With each update: of several that come at once, a busy browser shows the last alone.
     running = {fill: gr.update(interactive=False), stop: gr.update(interactive=True)}
     running |= {button: gr.update(interactive=False) for button in (picture, archive)}
     idle = {fill: gr.update(interactive=True), stop: gr.update(interactive=False)}
@@ -132,7 +133,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
             async for _ in following:
                 if pace.due():
                     shown = await asyncio.to_thread(page.html)
-                    yield {canvas: shown, status: status_of(grid.job, "cell")}
+                    yield running | {canvas: shown, status: status_of(grid.job, "cell")}
                     pace.sent(len(shown))
         grid.job.close()
         yield after(grid) | {canvas: await asyncio.to_thread(page.html)}

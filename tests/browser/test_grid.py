@@ -1,4 +1,4 @@
-"""The grid, the equal budget and the page's address as a visitor uses them."""
+"""The grid and the page's address as a visitor uses them."""
 
 import io
 import re
@@ -95,29 +95,6 @@ def test_what_cannot_be_a_grid_says_why(page: Page) -> None:
     page.click("#grid-fill")
     expect(page.locator("#grid-status")).to_contain_text("Nothing was drawn", timeout=10_000)
     expect(page.locator("#grid-canvas img")).to_have_count(0)
-
-
-def test_the_budget_slider_deals_out_steps_and_every_model_draws(page: Page) -> None:
-    page.get_by_role("tab", name="Trade-off").click()
-    page.get_by_role("tab", name="Equal budget").click()
-    slider, reading = page.locator("#budget-at input[type=range]"), page.locator("#budget-reading")
-    expect(reading).to_contain_text("GMACs a picture", timeout=10_000)
-    slider.focus()
-    slider.fill("-12")  # 0.25 GMACs: enough for the smallest alone
-    expect(reading).to_contain_text("0.251 GMACs a picture", timeout=10_000)
-    expect(page.locator("#budget-canvas")).to_contain_text("cannot afford one step", timeout=10_000)
-    page.keyboard.press("ArrowRight")
-    expect(reading).to_contain_text("0.282 GMACs", timeout=10_000)
-    slider.fill("0")
-    expect(reading).to_contain_text("1.00 GMACs a picture", timeout=10_000)
-    expect(page.locator("#budget-canvas")).not_to_contain_text("cannot afford", timeout=10_000)
-    page.click("#budget-draw")
-    expect(page.locator("#budget-finding")).to_contain_text("At 1.00 GMACs a picture", timeout=120_000)
-    cards = page.locator("#budget-canvas li")
-    assert cards.count() == page.locator("#budget-canvas img").count() >= 2
-    for i in range(cards.count()):
-        assert float(re.search(r"([\d.]+) GMACs", cards.nth(i).inner_text())[1]) <= 1.0
-    assert "step" in cards.first.inner_text() and "looks like" in cards.first.inner_text()
 
 
 def test_an_address_opens_the_view_again(browser: Browser, page: Page) -> None:
