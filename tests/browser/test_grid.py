@@ -12,6 +12,27 @@ from playwright.sync_api import Browser, Page, expect
 from dit.pictures import read_settings
 
 pytestmark = pytest.mark.browser
+# Of the colours of texts and of what lies behind them, as painted: WCAG's ratio, for small text at least 4.5.
+CONTRASTS = """
+(items) => items.map((item) => {
+  const behind = [];
+  for (let at = item; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
+  const paint = document.createElement('canvas').getContext('2d');
+  const shade = (colours) => {
+    for (const colour of ['white', ...colours]) {
+      paint.fillStyle = colour;
+      paint.fillRect(0, 0, 1, 1);
+    }
+    const [r, g, b] = [...paint.getImageData(0, 0, 1, 1).data].map((value) => {
+      const share = value / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const ink = shade([...behind, getComputedStyle(item).color]), paper = shade(behind);
+  return Math.max(ink, paper) / Math.min(ink, paper);
+})
+"""
 CELLS = re.compile(r"(\d+) of (\d+) cells? drawn")
 
 
@@ -160,4 +181,8 @@ def test_on_a_phone_the_grid_scrolls_in_its_own_box(browser: Browser, address: s
     box.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("document.querySelector('#grid-canvas [role=region]').scrollLeft > 0")
+    assert page.evaluate("document.body.classList.contains('dark')") == dark
+    texts = page.locator("#grid-canvas :is(th, figcaption, figcaption span, b, p):visible")
+    ratios = texts.evaluate_all(CONTRASTS)
+    assert len(ratios) > 12 and min(ratios) >= 4.5
     context.close()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from dit.pictures import read_settings
 from tests.families import made_up
@@ -22,6 +23,7 @@ from ui.grid_html import GridPage
 from ui.grid_view import planned as planned_of
 from ui.judge import Judge, Verdict
 from ui.request import Wish
+from ui.several import Drawn
 from ui.studio import Rung, Studio, open_studio
 from ui.turns import Turns
 
@@ -303,12 +305,37 @@ def test_the_png_holds_every_cell_and_the_settings(filled: Grid) -> None:
         )
 
 
-def test_the_png_is_legible_at_any_shape(studio: Studio, family: Sequence[Rung]) -> None:
-    for down, across in (("0-63", "1"), ("1", "0-63"), ("1", "1")):
-        names = ("seed", "steps") if down == "0-63" else ("steps", "seed")
-        planned = plan(studio, axis(names[0], down, family), axis(names[1], across, family), FIXED)
-        image = grid_picture.grid_image(Grid.of(planned))
-        assert image.width * image.height < 16e6
+@pytest.mark.parametrize(("rows", "columns"), [(64, 1), (1, 64), (1, 1), (5, 7)])
+def test_the_png_is_legible_at_any_shape(
+    studio: Studio, family: Sequence[Rung], monkeypatch: pytest.MonkeyPatch, rows: int, columns: int
+) -> None:
+    """Of a grid that is drawn all texts are there, within the picture, and none lies on another."""
+    fixed, verdict = FIXED._replace(pictures=4), Verdict("cone", ("cube", "octahedron", "torus", "cone"))
+    down, across = axis("seed", f"0-{rows - 1}", family), axis("steps", f"1-{columns}", family)
+    grid = Grid.of(plan(studio, down, across, fixed))
+    for place, request in enumerate(grid.job.requests):
+        pictures = np.zeros((4, 32, 32, 3), np.uint8)
+        grid.job.drawn[place] = Drawn(request, pictures, 123_456_789_000, 1234.5, verdict)
+    written, plain = {}, ImageDraw.ImageDraw.text
+
+    def text(self: ImageDraw.ImageDraw, place: tuple, said: str, fill: str, font: object) -> None:
+        written[self.textbbox(place, said, font=font)] = said
+        plain(self, place, said, fill, font)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    image = grid_picture.grid_image(grid)
+    assert image.width * image.height < 16e6
+    assert all(0 <= x < right <= image.width and 0 <= y < low <= image.height for x, y, right, low in written)
+    for one, other in itertools.combinations(written, 2):
+        apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+        assert apart, f"{written[one]} and {written[other]} overlap"
+    said = list(written.values())
+    assert said.count("123 GMACs, 21 min") == rows * columns
+    assert all(f"seed {i}" in said for i in range(rows)) and (columns == 1 or f"{columns} steps" in said)
+    assert sum("1 of 4" in line for line in said) == rows * columns
+
+
+def test_text_is_wrapped_within_its_width() -> None:
     for text in ("DiT-C-4-cross-attention-solids", "x" * 90, "a b c", ""):
         lines = grid_picture.wrapped(text, 15, 100)
         assert "".join(lines).replace(" ", "") == text.replace(" ", "")
