@@ -29,6 +29,7 @@ class Published:
             "source": f"{self.repo_id}@{self.revision}",
             "licence": self.licence,
             "published": self.results,
+            "dataset": "imagenet",
             "classes": "imagenet",
         }
 

@@ -38,7 +38,7 @@ def build(studio: Studio, turns: Turns) -> None:
         """Draw pictures of one class: PNG files with their settings inside, and what they cost."""
         request = await asyncio.to_thread(check, studio, Wish(*sent))
         frame = None
-        async with contextlib.aclosing(draw(turns, request, session.session_hash)) as events:
+        async with contextlib.aclosing(draw(turns, request, session.session_hash, "api")) as events:
             async for event in events:
                 if isinstance(event, Frame):
                     frame = event

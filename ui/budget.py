@@ -1,13 +1,17 @@
 """The same compute for every model of a family: the steps that each can afford, and how good those are."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dit.measured import Cell, Family
 from ui import costs
+from ui.families import Group
 from ui.grid import MAX_PIXELS, MAX_SECONDS
 from ui.judge import with_article
+from ui.measured_choice import MACS
+from ui.measured_words import priced, three
 from ui.request import PAGE_STEPS, Request, Wish, parse
 from ui.several import Drawn
 from ui.studio import Rung, Studio
@@ -37,12 +41,21 @@ def budget_at(position: float) -> float:
     return 1e9 * 10 ** (position / PER_DECADE)
 
 
-def positions(family: Sequence[Rung], guidance: float = 1.0) -> tuple[int, int]:
-    """The slider's ends: one step of the cheapest model, and `PAGE_STEPS` steps of the dearest."""
-    cheapest, dearest = family[0].macs_per_pass, family[-1].macs_per_pass
-    least, most = cheapest / 1e9, dearest / 1e9 * PAGE_STEPS * (2 if guidance != 1 else 1)
+def positions(family: Sequence[Rung]) -> tuple[int, int]:
+    """The slider's ends: one step of the cheapest model, and `PAGE_STEPS` guided steps of the dearest."""
+    least, most = family[0].macs_per_pass / 1e9, 2 * family[-1].macs_per_pass / 1e9 * PAGE_STEPS
     low = math.ceil(PER_DECADE * math.log10(least) - 1e-9)
-    return low, max(low + 1, math.ceil(PER_DECADE * math.log10(most) - 1e-9))
+    return low, math.ceil(PER_DECADE * math.log10(most) - 1e-9)
+
+
+def usual(group: Group) -> tuple[float, str]:
+    """Guidance scale and sampler to begin with: of what this view can ask for, those most measured."""
+    counts = Counter(
+        (cell.guidance_scale, cell.sampler)
+        for cell in (group.table.cells if group.table else ())
+        if cell.guidance_interval is None and cell.cache_every == 1
+    )
+    return max(counts, key=counts.get) if counts else (group.compared[-1].guidance_scale, "auto")
 
 
 def allow(
@@ -77,6 +90,8 @@ def allow(
 
 def _allowance(studio: Studio, rung: Rung, budget: float, wish: Wish, table: Family | None) -> Allowance:
     """The most steps whose cost is within the budget, guidance counted; found by halving."""
+    if reason := studio.missing(rung):
+        return Allowance(rung, None, str(reason))
     if not rung.config.has_null_class:
         wish = wish._replace(guidance_scale=1.0)  # it cannot be guided
     try:
@@ -115,9 +130,8 @@ def near(table: Family | None, request: Request) -> Cell | None:
 def finding(budget: float, given: Sequence[Allowance], drawn: Sequence[Drawn]) -> str:
     """A sentence of what is seen: by what was measured where two models were, else by the class check."""
     at = f"At {costs.gmacs(budget)} GMACs a picture"
-    measured = [each for each in given if each.measured]
-    if len(measured) > 1:
-        return f"{at} {_compared(measured)}"
+    if pair := compared(given):
+        return f"{at} {_compared(*pair)}"
     checked = [(each.request.rung.name, each.verdict) for each in drawn if each.verdict]
     unmeasured = (
         "Fewer than two of these models were measured at such settings, so this is one look, no measure."
@@ -133,17 +147,29 @@ def finding(budget: float, given: Sequence[Allowance], drawn: Sequence[Drawn]) -
     return f"{at} {told}, says the class check. {unmeasured}"
 
 
-def _compared(measured: Sequence[Allowance]) -> str:
-    """The best against the model that differs most in size; the models are in order of size."""
+def compared(given: Sequence[Allowance]) -> list[Allowance]:
+    """The two that the sentence compares, the better first; none unless two models were measured.
+
+    The best against the model that differs most in size; they are in order of size.
+    """
+    measured = [each for each in given if each.measured]
+    if len(measured) < 2:
+        return []
     best = min(measured, key=lambda each: each.measured.frechet)
-    place = measured.index(best)
-    other = measured[0] if place >= len(measured) / 2 else measured[-1]
-    sizes = ("larger", "smaller") if place >= len(measured) / 2 else ("smaller", "larger")
+    return [best, measured[0] if measured.index(best) >= len(measured) / 2 else measured[-1]]
+
+
+def _compared(best: Allowance, other: Allowance) -> str:
     a, b = best.measured, other.measured
-    values = f"Fréchet {a.frechet:.3g} against {b.frechet:.3g}"
-    first = f"the {sizes[0]} model {a.model} at {costs.count_of('step', a.steps)}"
-    second = f"the {sizes[1]} {b.model} at {b.steps}"
+    smaller = best.rung.macs_per_pass < other.rung.macs_per_pass
+    first, second = (
+        f"{cell.model} ({costs.count_of('step', cell.steps)}, {priced(cell.macs / 1e9, MACS)})"
+        for cell in (a, b)
+    )
+    first = f"the {'smaller' if smaller else 'larger'} model {first}"
+    second = f"the {'larger' if smaller else 'smaller'} {second}"
+    values = f"Fréchet distance {three(a.frechet)} against {three(b.frechet)}"
     one, two = a.measures.get("frechet_interval"), b.measures.get("frechet_interval")
     if one and two and one[1] >= two[0]:
-        return f"{first} and {second} cannot be told apart ({values}; their 95 % intervals overlap)."
-    return f"{first} beats {second} ({values}; lower is better)."
+        return f"{first} and {second} cannot be told apart: {values}, and their 95 % intervals overlap."
+    return f"{first} beats {second}: {values}; lower is better."

@@ -12,9 +12,8 @@ from dit import edm
 from dit.diffusion import NUM_TIMESTEPS
 from dit.flops import CACHEABLE
 from dit.samplers import OF_FORMULATION, SAMPLERS
-from dit.settings import MAX_SEED
 from ui import costs
-from ui.request import MAX_PICTURES, PAGE_STEPS, Wish
+from ui.request import MAX_PICTURES, PAGE_SEED, PAGE_STEPS, Wish
 from ui.share import Share, number, one_of, whole
 from ui.studio import Studio
 
@@ -83,7 +82,9 @@ def build_controls(studio: Studio) -> tuple[Controls, gr.Dropdown, gr.Checkbox, 
             allow_custom_value=True,
         )  # fmt: skip
     with gr.Row():
-        seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="seed", min_width=140)
+        seed = gr.Number(
+            0, precision=0, minimum=0, maximum=PAGE_SEED, label="Seed", elem_id="seed", min_width=140
+        )
         lock = gr.Checkbox(True, label="Keep this seed", elem_id="lock", min_width=140)
     with gr.Accordion("Free speed: spend less on the same steps", open=False, elem_id="free-speed"):
         with gr.Row():
@@ -228,8 +229,12 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
 def register(studio: Studio, share: Share, controls: Controls, wished: gr.State) -> None:
     """Put the controls into the page's address, models by name; values of one must fit those of another."""
     most = max(len(rung.classes) for rung in studio.rungs) - 1
-    clamps = {"label": whole(0, max(most, 0)), "steps": whole(1, PAGE_STEPS), "guidance": number(1, 8)}
-    clamps |= {"seed": whole(0, MAX_SEED - MAX_PICTURES), "pictures": whole(1, MAX_PICTURES)}
+    clamps = {
+        "label": whole(0, max(most, 0)),
+        "steps": whole(1, PAGE_STEPS),
+        "guidance": number(1, PAGE_GUIDANCE),
+    }
+    clamps |= {"seed": whole(0, PAGE_SEED), "pictures": whole(1, MAX_PICTURES)}
     clamps |= {"sampler": one_of(SAMPLERS), "guided_from": whole(0, LAST), "guided_to": whole(0, LAST)}
     clamps |= {"cache": whole(1, PAGE_CACHE)}
     keys = {name: "class" if name == "label" else name.replace("_", "-") for name in NAMES}

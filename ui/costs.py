@@ -10,7 +10,7 @@ CSS = """
 .dl-price { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 8px; }
 .dl-price div { border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 6px 10px; }
 .dl-price b { display: block; font-size: 18px; font-variant-numeric: tabular-nums; }
-.dl-price span, .dl-price + p { font-size: 12px; color: var(--body-text-color-subdued); }
+.dl-price span, .dl-price + p { font-size: 12px; color: var(--dl-faint); }
 .dl-price + p { margin: 8px 2px 0; }
 .dl-ladder { display: flex; flex-wrap: wrap; gap: 4px 6px; list-style: none; padding: 0; margin: 0;
   font-size: 12px; }

@@ -21,6 +21,7 @@ from ui.turns import Loading, Turns, Wait
 
 MAX_FRAMES = 128  # that a visitor's trajectory keeps, evenly spread: memory is bounded at any step count
 PREVIEW_SHARE = 0.05  # of the time; previews that cost more come less often
+KIND = "explore"  # of its jobs
 PREDICTED, NOISY = "predicted picture", "noisy sample"
 Refresh = Callable[[Any], Any]  # given an event of Gradio: shows prices and models anew after it
 WELCOME = "Press Generate: a transformer turns noise into a picture, here, step by step."
@@ -128,6 +129,7 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
                 )  # fmt: skip
                 view = gr.Radio([PREDICTED, NOISY], value=PREDICTED, label="Show", scale=1, elem_id="view")
     trajectory = gr.State(None, time_to_live=3600)
+    # With each update: of several that come at once, a busy browser shows the last alone.
     running = {generate: gr.update(interactive=False), stop: gr.update(interactive=True)}
     running |= {scrub: gr.update(interactive=False), view: gr.update(interactive=False)}  # the old pictures'
     idle = {generate: gr.update(interactive=True), stop: gr.update(interactive=False)}
@@ -149,18 +151,18 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
         request = await asyncio.to_thread(check, studio, wish)
         kept, pace = Trajectory(request), Pace()
         yield running | {controls.seed: request.settings.seeds[0], status: "Starting …"}
-        async with contextlib.aclosing(draw(turns, request, session.session_hash)) as events:
+        async with contextlib.aclosing(draw(turns, request, session.session_hash, KIND)) as events:
             async for event in events:
                 if isinstance(event, Wait):
-                    yield {status: costs.waiting(event)}
+                    yield running | {status: costs.waiting(event)}
                     continue
                 if isinstance(event, Loading):
-                    yield {status: f"Reading {event.name} into memory …"}
+                    yield running | {status: f"Reading {event.name} into memory …"}
                     continue
                 kept.add(event)
                 if pace.due():
                     drawn = await asyncio.to_thread(picture_html, request, event, shown)
-                    yield {canvas: drawn, status: status_of(event)}
+                    yield running | {canvas: drawn, status: status_of(event)}
                     pace.shown()
         if not kept.frames:
             yield idle | {status: "Stopped before the first step.", scrub: scrubber(before)}
@@ -178,7 +180,7 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
         return idle | {status: WELCOME, scrub: scrubber(before)}
 
     async def on_stop(session: gr.Request) -> None:  # async, to stay in the thread of `turns`
-        turns.stop(session.session_hash)  # the job itself says how it ended: two writers of a line would race
+        turns.stop(session.session_hash, KIND)  # the job says how it ended: two writers of a line would race
 
     def on_scrub(kept: Trajectory | None, position: float, shown: str) -> tuple[str, str]:
         return kept.show(int(position), shown) if kept else (gr.skip(), gr.skip())

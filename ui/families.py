@@ -1,30 +1,64 @@
-"""Models that learned from the same data: what can be compared with what."""
+"""Models that learned from the same data: what can be compared with what, fixed when the page is built."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dit import weights
-from ui.studio import Rung, Studio
+from dit.measured import Family
+from ui.studio import Rung
+from ui.tables import Tables
 
 UNKNOWN = "unknown data"
 
 
-def families(studio: Studio) -> dict[str, list[Rung]]:
-    """Name -> the models on this machine of one dataset and side, cheapest first.
+@dataclass(frozen=True)
+class Group:
+    """The models of one dataset and side: those on this machine, and those that may yet come to it."""
 
-    The first is the family of the model that the page opens on. A family is called as its dataset, with the
-    side where the dataset has models of several.
+    name: str
+    rungs: tuple[Rung, ...]  # cheapest first
+    table: Family | None = None  # what was measured of them
+
+    @property
+    def compared(self) -> tuple[Rung, ...]:
+        """What "all" means: the models that were measured together, else those of one design."""
+        names = {model.name for model in self.table.models} if self.table else set()
+        together = tuple(rung for rung in self.rungs if rung.name in names)
+        return together if len(together) > 1 else of_one_design(self.rungs)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """Short names of the classes of the first model that has some."""
+        return next((rung.titles for rung in self.compared if rung.classes), ())
+
+
+def groups_of(rungs: Sequence[Rung], first: Rung, tables: Tables) -> dict[str, Group]:
+    """Groups by their names; the first is that of the model `first`.
+
+    Depends on nothing that changes while the page is up, such as which models are in memory. A group is
+    called as its dataset, with the side where the dataset has models of several.
     """
-    here = [rung for rung in studio.rungs if not studio.missing(rung)]
     sides: dict[str, set[int]] = {}
-    for rung in here:
+    for rung in rungs:
         sides.setdefault(dataset_of(rung), set()).add(rung.side)
     found: dict[str, list[Rung]] = {}
-    for rung in sorted(here, key=lambda rung: rung is not studio.first):
+    for rung in sorted(rungs, key=lambda rung: rung is not first):
         dataset = dataset_of(rung)
         name = dataset if len(sides[dataset]) == 1 else f"{dataset} {rung.side} x {rung.side}"
         found.setdefault(name, []).append(rung)
-    return {name: sorted(rungs, key=lambda rung: rung.macs_per_pass) for name, rungs in found.items()}
+    return {name: _group(name, members, tables) for name, members in found.items()}
+
+
+def _group(name: str, rungs: Sequence[Rung], tables: Mapping[str, Family | str]) -> Group:
+    """With the table that most of the models are in, whatever it is called."""
+    names = {rung.name for rung in rungs}
+    best, most = None, 0
+    for table in tables.values():
+        shared = 0 if isinstance(table, str) else len(names & {model.name for model in table.models})
+        if shared > most:
+            best, most = table, shared
+    return Group(name, tuple(sorted(rungs, key=lambda rung: rung.macs_per_pass)), best)
 
 
 def dataset_of(rung: Rung) -> str:
@@ -32,14 +66,20 @@ def dataset_of(rung: Rung) -> str:
     return str(rung.provenance.get("dataset") or UNKNOWN)
 
 
-def of_one_design(rungs: Sequence[Rung]) -> list[Rung]:
+def trained(rung: Rung) -> str:
+    """How long a model was trained, as its file says."""
+    seen = rung.provenance.get("images_seen")
+    known = isinstance(seen, int) and not isinstance(seen, bool)
+    return f"trained on {seen:,} pictures" if known else "trained on nobody says how many pictures"
+
+
+def of_one_design(rungs: Sequence[Rung]) -> tuple[Rung, ...]:
     """Without the bundled models that differ in their design alone; all, if there are no others."""
-    return [rung for rung in rungs if Path(rung.source).parent != weights.BACKBONES] or list(rungs)
+    return tuple(rung for rung in rungs if Path(rung.source).parent != weights.BACKBONES) or tuple(rungs)
 
 
-def spread(rungs: Sequence[Rung], count: int) -> list[Rung]:
-    """At most so many of the models of one design, from the cheapest to the dearest."""
-    main = of_one_design(rungs)
-    if len(main) <= count:
-        return main
-    return [main[round(i * (len(main) - 1) / (count - 1))] for i in range(count)]
+def spread(rungs: Sequence[Rung], count: int) -> Sequence[Rung]:
+    """At most so many of the models, from the cheapest to the dearest."""
+    if len(rungs) <= count:
+        return rungs
+    return [rungs[round(i * (len(rungs) - 1) / (count - 1))] for i in range(count)]

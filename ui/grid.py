@@ -5,6 +5,7 @@ from typing import Any
 
 from ui import costs
 from ui.axes import AXES, MAX_CELLS, Axis
+from ui.families import trained
 from ui.request import Request, Wish, parse
 from ui.several import Drawn, Several
 from ui.studio import Studio
@@ -73,6 +74,18 @@ class Plan:
             for name, value in shown.items()
             if name not in (self.down.name, self.across.name) and value is not None
         }
+
+    @property
+    def notes(self) -> list[str]:
+        """What a viewer must know: what is the same in all cells, and which models were not trained alike."""
+        held = ", ".join(f"{name} {value}" for name, value in self.held.items())
+        rungs = dict.fromkeys(cell.request.rung for cell in self.cells if cell.request)
+        told = [f"{rung.name} was {trained(rung)}" for rung in rungs]
+        if len({trained(rung) for rung in rungs}) < 2:
+            told = []
+        return [f"The same in every cell: {held}."] + (
+            [f"Not trained alike: {'; '.join(told)}."] if told else []
+        )
 
     @property
     def summary(self) -> str:

@@ -19,13 +19,13 @@ CSS = """
 #grid-canvas .prose:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 .dl-grid { border-collapse: separate; border-spacing: 6px; margin: 0; font-size: 12px; border: 0; }
 .dl-grid + p { position: sticky; left: 0; margin: 4px 2px; font-size: 12px;
-  color: var(--body-text-color-subdued); }
+  color: var(--dl-faint); }
 .dl-grid th, .dl-grid td { border: 0; padding: 0; vertical-align: top; background: none; }
 .dl-grid thead th { text-align: center; font-weight: 600; padding: 2px 4px; }
 .dl-grid tbody th, .dl-grid thead th:first-child { position: sticky; left: 0; z-index: 1; text-align: left;
   background: var(--body-background-fill); width: 84px; min-width: 84px; max-width: 84px;
   padding: 4px 6px 0 0; font-weight: 600; overflow-wrap: anywhere; vertical-align: top; }
-.dl-grid thead th:first-child { font-weight: 400; color: var(--body-text-color-subdued); }
+.dl-grid thead th:first-child { font-weight: 400; color: var(--dl-faint); }
 .dl-cell { margin: 0; width: clamp(140px, calc((min(100vw, 1280px) - 240px) / var(--columns, 9)), 220px); }
 .dl-cell .dl-blank { width: 100%; aspect-ratio: 1; }
 .dl-cell img { width: 100%; height: auto; display: block; border-radius: 6px;
@@ -33,11 +33,11 @@ CSS = """
 .dl-smooth .dl-cell img { image-rendering: auto; }
 .dl-cell .dl-blank { border: 1px dashed var(--border-color-primary); display: grid; place-items: center;
   text-align: center; padding: 6px; overflow: hidden; font-size: 11px; line-height: 1.3;
-  color: var(--body-text-color-subdued); background: none; box-sizing: border-box; overflow-wrap: anywhere; }
+  color: var(--dl-faint); background: none; box-sizing: border-box; overflow-wrap: anywhere; }
 .dl-cell .dl-refused { border-style: solid; place-items: start; text-align: left; overflow-y: auto; }
 .dl-cell.dl-now img, .dl-cell.dl-now .dl-blank { outline: 2px solid var(--color-accent); }
 .dl-cell figcaption { line-height: 1.35; padding-top: 3px; font-variant-numeric: tabular-nums; }
-.dl-cell figcaption span { display: block; color: var(--body-text-color-subdued); }
+.dl-cell figcaption span { display: block; color: var(--dl-faint); }
 .dl-check b { font-weight: 700; }
 .dl-cell figcaption .dl-right b { color: #15803d; }
 .dl-cell figcaption .dl-wrong b { color: #b91c1c; }
@@ -71,13 +71,13 @@ class GridPage:
         for i in range(len(plan.down.values)):
             cells = "".join(f"<td>{self.cell(cell)}</td>" for cell in plan.cells[i * width : (i + 1) * width])
             rows.append(f'<tr><th scope="row">{html.escape(plan.down.heading(i))}</th>{cells}</tr>')
-        held = " · ".join(f"{name}: {html.escape(value)}" for name, value in plan.held.items())
+        notes = "<br>".join(map(html.escape, plan.notes))
         corner = f"{html.escape(plan.down.name)} ↓<br>{html.escape(plan.across.name)} →"
         soft = " dl-smooth" if any(cell.request.rung.latent for cell in plan.order) else ""
         return (
             f'<table class="dl-grid{soft}" style="--columns: {width}">'
             f'<thead><tr><th scope="col">{corner}</th>{heads}</tr></thead>'
-            f"<tbody>{''.join(rows)}</tbody></table><p>The same in every cell: {held}</p>"
+            f"<tbody>{''.join(rows)}</tbody></table><p>{notes}</p>"
         )
 
     def cell(self, cell: Cell) -> str:

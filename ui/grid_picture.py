@@ -36,12 +36,8 @@ def grid_image(grid: Grid) -> Image.Image:
     left = 150
     width = max(2 * MARGIN + left + len(plan.across.values) * (side + GAP), 520)
     title = f"{plan.down.name} (down) against {plan.across.name} (across)"
-    held = wrapped(
-        "The same in every cell: " + ", ".join(f"{name} {value}" for name, value in plan.held.items()),
-        TEXT,
-        width - 2 * MARGIN,
-    )
-    notes = [*held, "GMACs: 10^9 multiply-accumulates of a picture. Made with DiT Lab."]
+    told = [line for note in plan.notes for line in wrapped(note, TEXT, width - 2 * MARGIN)]
+    notes = [*told, "GMACs: 10^9 multiply-accumulates of a picture. Made with DiT Lab."]
     line, below = TEXT + 4, LINES * (TEXT + 4) + 4
     heads = [wrapped(plan.across.heading(i), HEAD, side) for i in range(len(plan.across.values))]
     top = MARGIN + 2 * HEAD + 8 + max(map(len, heads)) * (HEAD + 4)

@@ -2,33 +2,30 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
-from dit.samplers import OF_FORMULATION
-from dit.settings import MAX_SEED
 from ui import costs, jobs
 from ui.axes import AXES, MAX_TEXT, Axis, parse_axis, usual_values
 from ui.controls import PAGE_CACHE
 from ui.explore import Refresh
-from ui.families import families
+from ui.families import Group
+from ui.fixed import clamps, class_box, guidance_slider, pictures_slider, sampler_box, seed_box
 from ui.grid import Grid, Plan, plan
-from ui.grid_html import SCRIPT, GridPage, seconds
+from ui.grid_html import SCRIPT, GridPage
 from ui.grid_picture import grid_png, grid_zip
 from ui.judge import Judge
 from ui.pictures import empty_html
-from ui.request import MAX_PICTURES, PAGE_STEPS, Wish
-from ui.several import Several
-from ui.share import Share, number, one_of, whole, words
+from ui.progress import Pace, ended, status_of
+from ui.request import PAGE_STEPS, Wish
+from ui.share import Share, one_of, whole, words
 from ui.studio import Studio
-from ui.turns import Loading, Turns, Wait
+from ui.turns import Turns
 
-CELL_PICTURES = 4  # in a cell, at most
-BYTES_A_SECOND = 1e6  # of updates: a large grid is sent less often
+KIND = "grid"  # of its jobs
 WELCOME = "Choose two settings to vary, and fill the grid: the same seed in every cell, the cheapest first."
 # What the fixed controls set, in their order.
 FIXED = ("model", "class", "steps", "guidance", "sampler", "seed", "pictures", "caching")
@@ -46,25 +43,12 @@ SAVE = """
 """
 
 
-class Pace:
-    """When the next update of the page is due: a few a second, fewer when they are large."""
+def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group) -> Refresh:
+    """Lay out the grid and wire it, inside the Blocks that is open; returns how to follow an event.
 
-    def __init__(self) -> None:
-        self.next = 0.0
-
-    def due(self) -> bool:
-        """Whether one may be sent now."""
-        return time.monotonic() >= self.next
-
-    def sent(self, size: int) -> None:
-        """Note that one of so many bytes was."""
-        self.next = time.monotonic() + max(0.2, size / BYTES_A_SECOND)
-
-
-def build(studio: Studio, turns: Turns, judge: Judge, share: Share) -> Refresh:
-    """Lay out the grid and wire it, inside the Blocks that is open; returns how to follow an event."""
-    family = home(studio)
-    first = studio.first
+    home: the models that it compares at first, and that "all" means.
+    """
+    family, first = home.compared, studio.first
     with gr.Row(elem_id="grid-axes"):
         with gr.Column(min_width=300):
             down = gr.Dropdown(list(AXES), value="model", label="Down", elem_id="grid-down")
@@ -84,30 +68,19 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share) -> Refresh:
             model = gr.Dropdown(
                 names, value=first.name, label="Model", elem_id="grid-model", min_width=200, interactive=False
             )
-            label = gr.Dropdown(
-                list(first.titles), value=first.titles[0] if first.classes else None, label="Class",
-                elem_id="grid-class", min_width=140, allow_custom_value=True,
-            )  # fmt: skip
-            sampler = gr.Dropdown(
-                ["auto", *samplers(studio)], value="auto", label="Sampler", elem_id="grid-sampler",
-                min_width=140,
-            )  # fmt: skip
-            seed = gr.Number(0, precision=0, minimum=0, label="Seed", elem_id="grid-seed", min_width=140)
+            label = class_box("grid", first.titles)
+            sampler = sampler_box("grid", studio)
+            seed = seed_box("grid")
         with gr.Row():
             steps = gr.Slider(
                 1, PAGE_STEPS, 16, step=1, label="Steps", elem_id="grid-steps", min_width=140, buttons=[],
                 interactive=False,
             )  # fmt: skip
-            guidance = gr.Slider(
-                1, 8, first.guidance_scale, step=0.1, label="Guidance scale", elem_id="grid-guidance",
-                min_width=140, buttons=[],
-            )  # fmt: skip
-            pictures = gr.Slider(
-                1, CELL_PICTURES, 1, step=1, label="Pictures a cell", elem_id="grid-pictures", min_width=140,
-                buttons=[],
-            )  # fmt: skip
+            guidance = guidance_slider("grid", first.guidance_scale)
+            pictures = pictures_slider("grid", "Pictures a cell")
             caching = gr.Slider(
                 1, PAGE_CACHE, 1, step=1, label="Caching (steps)", elem_id="grid-caching",
+                info="Blocks compute every so many steps, and serve again between; 1: no caching",
                 min_width=140, buttons=[],
             )  # fmt: skip
     fixed = [model, label, steps, guidance, sampler, seed, pictures, caching]
@@ -122,18 +95,19 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share) -> Refresh:
     canvas = gr.HTML(empty_html("Nothing drawn yet"), elem_id="grid-canvas", js_on_load=SCRIPT)
     kept = gr.State(None, time_to_live=3600)
     choices = [down, down_values, across, across_values, *fixed]
+    # With each update: of several that come at once, a busy browser shows the last alone.
     running = {fill: gr.update(interactive=False), stop: gr.update(interactive=True)}
     running |= {button: gr.update(interactive=False) for button in (picture, archive)}
     idle = {fill: gr.update(interactive=True), stop: gr.update(interactive=False)}
 
     def show_price(*values: Any) -> str:
         try:
-            return f"<p>{planned(studio, values).summary}.</p>"
+            return f"<p>{planned(studio, home, values).summary}.</p>"
         except (TypeError, ValueError) as error:
             return costs.complaint_html(str(error))
 
     def on_axis(chosen: str) -> str | dict:
-        return usual_values(chosen, home(studio)) if chosen in AXES else gr.skip()
+        return usual_values(chosen, family) if chosen in AXES else gr.skip()
 
     def on_axes(first: str, second: str) -> list[dict]:
         return [gr.update(interactive=name not in (first, second)) for name in FIXED]
@@ -146,37 +120,36 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share) -> Refresh:
 
     async def on_fill(session: gr.Request, *values: Any) -> AsyncIterator[dict]:
         try:
-            grid = Grid.of(await asyncio.to_thread(planned, studio, values))
+            grid = Grid.of(await asyncio.to_thread(planned, studio, home, values))
         except (TypeError, ValueError) as error:
             yield {price: costs.complaint_html(str(error)), status: "Nothing was drawn: see above."}
             return
         page, pace = GridPage(grid), Pace()
         yield running | {kept: grid, canvas: page.html(), status: "Starting …"}
-        events = jobs.draw_all(turns, grid.job.requests, session.session_hash)
+        events = jobs.draw_all(turns, grid.job.requests, session.session_hash, KIND)
         async with contextlib.aclosing(events), contextlib.aclosing(
             grid.job.follow(events, turns, judge)
         ) as following:  # fmt: skip
             async for _ in following:
                 if pace.due():
                     shown = await asyncio.to_thread(page.html)
-                    yield {canvas: shown, status: status_of(grid.job, "cell")}
+                    yield running | {canvas: shown, status: status_of(grid.job, "cell")}
                     pace.sent(len(shown))
         grid.job.close()
-        yield ended(grid) | {canvas: await asyncio.to_thread(page.html)}
+        yield after(grid) | {canvas: await asyncio.to_thread(page.html)}
 
-    def ended(grid: Grid | None) -> dict:
+    def after(grid: Grid | None) -> dict:
         have = gr.update(interactive=bool(grid and grid.job.drawn))
-        stopped = "**Stopped.** " if grid and not grid.job.complete else ""
-        said = stopped + status_of(grid.job, "cell") if grid else WELCOME
+        said = ended(grid.job, "cell") if grid else WELCOME
         return idle | {picture: have, archive: have, status: said}
 
     def on_failure(grid: Grid | None) -> dict:
         if grid:
             grid.job.close()
-        return ended(grid) | ({canvas: GridPage(grid).html()} if grid else {})
+        return after(grid) | ({canvas: GridPage(grid).html()} if grid else {})
 
     async def on_stop(session: gr.Request) -> None:  # async, to stay in the thread of `turns`
-        turns.stop(session.session_hash)
+        turns.stop(session.session_hash, KIND)
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}
@@ -205,13 +178,11 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share) -> Refresh:
 
 def register(studio: Studio, share: Share, controls: dict[str, gr.components.Component]) -> None:
     """Put the grid's controls into the page's address."""
-    clamps = {"down": one_of(AXES), "across": one_of(AXES), "down-values": words(MAX_TEXT)}
-    clamps |= {"across-values": words(MAX_TEXT), "model": one_of(rung.name for rung in studio.rungs)}
-    clamps |= {"class": words(200), "sampler": one_of(["auto", *samplers(studio)])}
-    clamps |= {"steps": whole(1, PAGE_STEPS), "guidance": number(1, 8), "caching": whole(1, PAGE_CACHE)}
-    clamps |= {"seed": whole(0, MAX_SEED - MAX_PICTURES), "pictures": whole(1, CELL_PICTURES)}
+    bounds = {"down": one_of(AXES), "across": one_of(AXES), "down-values": words(MAX_TEXT)}
+    bounds |= {"across-values": words(MAX_TEXT), "model": one_of(rung.name for rung in studio.rungs)}
+    bounds |= {"steps": whole(1, PAGE_STEPS), "caching": whole(1, PAGE_CACHE)} | clamps(studio)
     for name, control in controls.items():
-        share.add(f"grid-{name}", control, clamps[name])
+        share.add(f"grid-{name}", control, bounds[name])
 
 
 def saver(make: Callable[[Grid], bytes], name: str, file: gr.File) -> Callable[[Grid | None], str | dict]:
@@ -225,22 +196,13 @@ def saver(make: Callable[[Grid], bytes], name: str, file: gr.File) -> Callable[[
     return save
 
 
-def home(studio: Studio) -> list:
-    """The models that the page compares at first."""
-    return next(iter(families(studio).values()), [studio.first])
+def planned(studio: Studio, home: Group, values: Any) -> Plan:
+    """The grid that the controls' values, in their order, ask for. Raises TypeError, ValueError.
 
-
-def samplers(studio: Studio) -> list[str]:
-    """All that serve one of the page's models."""
-    return list(
-        dict.fromkeys(name for rung in studio.rungs for name in OF_FORMULATION[rung.config.formulation])
-    )
-
-
-def planned(studio: Studio, values: Any) -> Plan:
-    """The grid that the controls' values, in their order, ask for. Raises TypeError, ValueError."""
+    home: the models that "all" means.
+    """
     down, down_values, across, across_values, *fixed = values
-    family, here = home(studio), [rung for rung in studio.rungs if not studio.missing(rung)]
+    family, here = home.compared, [rung for rung in studio.rungs if not studio.missing(rung)]
     axes: list[Axis] = [
         parse_axis(name, text, family, here) for name, text in ((down, down_values), (across, across_values))
     ]
@@ -251,21 +213,3 @@ def planned(studio: Studio, values: Any) -> Plan:
         cache_every=given["caching"],
     )  # fmt: skip
     return plan(studio, *axes, wish)
-
-
-def status_of(job: Several, noun: str) -> str:
-    """One line on how far a job of several is, and what the class check says."""
-    if isinstance(job.waiting, Wait):
-        return costs.waiting(job.waiting)
-    checked = [drawn.verdict for drawn in job.drawn.values() if drawn.verdict]
-    spent = sum(drawn.seconds * len(drawn.pictures) for drawn in job.drawn.values())
-    parts = [f"**{len(job.drawn)} of {costs.count_of(noun, len(job.requests))}** drawn in {seconds(spent)}"]
-    if checked:
-        right = sum(verdict.passed for verdict in checked)
-        parts.append(f"{right} of {len(checked)} pass the class check")
-    if isinstance(job.waiting, Loading):
-        parts.append(f"reading {job.waiting.name} into memory …")
-    elif job.now is not None and job.frame is not None:
-        request = job.requests[job.now]
-        parts.append(f"drawing with {request.rung.name}, step {job.frame.index + 1} of {job.frame.steps} …")
-    return " · ".join(parts)

@@ -22,19 +22,23 @@ def check(studio: Studio, wish: Wish) -> Request:
     return request
 
 
-async def draw(turns: Turns, request: Request, session: str) -> AsyncIterator[Event]:
+async def draw(turns: Turns, request: Request, session: str, kind: str) -> AsyncIterator[Event]:
     """`Turns.draw` with a place taken; a full line becomes an error message. Closing it leaves the line."""
-    async with contextlib.aclosing(draw_all(turns, [request], session)) as events:
+    async with contextlib.aclosing(draw_all(turns, [request], session, kind)) as events:
         async for _, event in events:
             yield event
 
 
 async def draw_all(
-    turns: Turns, requests: Sequence[Request], session: str
+    turns: Turns, requests: Sequence[Request], session: str, kind: str
 ) -> AsyncIterator[tuple[int, Event]]:
-    """Several requests as one job: events, each with the index of its request. Otherwise as `draw`."""
+    """Several requests as one job: events, each with the index of its request. Otherwise as `draw`.
+
+    kind: which view the job is for; `Turns.stop` tells by it what a view's own button stops.
+    """
+    seconds = sum(request.rung.seconds(request.settings) for request in requests)
     try:
-        ticket = turns.enter(session, sum(request.rung.seconds(request.settings) for request in requests))
+        ticket = turns.enter(session, seconds, kind)
     except Full as error:
         raise gr.Error(str(error), print_exception=False) from error
     async with contextlib.aclosing(turns.draw_all(requests, ticket)) as events:

@@ -37,7 +37,7 @@ CSS = """
   .dl-models td, .dl-models td.dl-number, .dl-models td:first-child, .dl-models td:nth-child(2) {
     display: flex; gap: 10px; border: 0; padding: 2px 0; text-align: left; white-space: normal; }
   .dl-models td::before { content: attr(data-label); flex: 0 0 96px; font-weight: 400;
-    color: var(--body-text-color-subdued); }
+    color: var(--dl-faint); }
 }
 .dl-progress { height: 10px; border-radius: 5px; background: var(--background-fill-secondary);
   overflow: hidden; border: 1px solid var(--border-color-primary); }

@@ -6,7 +6,7 @@ import gradio as gr
 
 from ui import (
     api,
-    budget_view,
+    budget_html,
     chart_view,
     costs,
     explore,
@@ -24,17 +24,19 @@ TITLE = "DiT Lab"
 INTRO = """# DiT Lab
 A **diffusion transformer** turns noise into a picture, one step at a time. Give it a bigger model or more
 steps, and see what each buys, and what each costs."""
-STYLED = (costs, pictures, models, papers, chart_view, grid_html, budget_view, share)
+STYLED = (costs, pictures, models, papers, chart_view, grid_html, budget_html, share)
+# Of small text: paler than the rest, and legible on every background. Where the theme's own colour is set.
+FAINT = ".gradio-container { --dl-faint: color-mix(in srgb, var(--body-text-color) 75%, transparent); }"
 # What launch() takes. No upload is expected, so 1 MB is plenty; nothing outside Gradio's own cache is served.
 SERVING: dict[str, Any] = {
     "theme": gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"]),
-    "css": "".join(part.CSS for part in STYLED),
+    "css": FAINT + "".join(part.CSS for part in STYLED),
     "max_file_size": "1mb",
     "allowed_paths": [],
     "enable_monitoring": False,
     "run_history": False,
     "ssr_mode": False,
-    "state_session_capacity": 64,  # a visitor's frames take up to 13 MB at 32 x 32
+    "state_session_capacity": 64,  # visitors: 13 MB of frames at 32 x 32, 12.6 of a grid, 12.6 of a budget
     "footer_links": ["api", "settings"],
 }
 

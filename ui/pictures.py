@@ -18,9 +18,9 @@ CSS = """
   border-radius: 8px; background: var(--background-fill-secondary); }
 .dl-smooth img { image-rendering: auto; }
 .dl-pictures figcaption { display: flex; justify-content: space-between; font-size: 12px; line-height: 1.8;
-  color: var(--body-text-color-subdued); }
+  color: var(--dl-faint); }
 .dl-pictures .dl-empty { aspect-ratio: 1; border-radius: 8px; border: 1px dashed var(--border-color-primary);
-  display: grid; place-items: center; color: var(--body-text-color-subdued); padding: 1em; text-align: center;
+  display: grid; place-items: center; color: var(--dl-faint); padding: 1em; text-align: center;
   }
 """
 

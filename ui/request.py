@@ -13,6 +13,7 @@ from ui.studio import Rung
 
 MAX_PICTURES = 16
 MAX_GUIDANCE = 20
+PAGE_SEED = 2**53 - 1 - MAX_PICTURES  # a browser's numbers are doubles; the API goes on to 2**63
 PAGE_STEPS = 250  # the slider's end: the paper's number; the API goes on to 1000
 
 

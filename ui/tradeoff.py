@@ -4,9 +4,11 @@ import gradio as gr
 
 from ui import budget_view, chart_view, grid_view
 from ui.explore import Explore, Refresh
+from ui.families import groups_of
 from ui.judge import Judge
 from ui.share import Share
 from ui.studio import Studio
+from ui.tables import load_tables
 from ui.turns import Turns
 
 ABOUT = """A picture's compute is spent on a **bigger model** or on **more steps**. Models that were trained
@@ -19,6 +21,7 @@ def build(studio: Studio, turns: Turns, explore: Explore, tabs: gr.Tabs, share: 
     Returns how to follow an event after which other models may be here.
     """
     judge = Judge.bundled()
+    groups = groups_of(studio.rungs, studio.first, load_tables(studio.tables))
     with gr.Row(elem_id="tradeoff-head"):
         gr.Markdown(ABOUT, elem_id="tradeoff-about")
         share.button()
@@ -26,8 +29,8 @@ def build(studio: Studio, turns: Turns, explore: Explore, tabs: gr.Tabs, share: 
         with gr.Tab("Chart", id="chart") as chart:
             chart_view.register(chart_view.build(studio, explore, tabs), share)
         with gr.Tab("Grid", id="grid") as grid:
-            follow_grid = grid_view.build(studio, turns, judge, share)
+            follow_grid = grid_view.build(studio, turns, judge, share, next(iter(groups.values())))
         with gr.Tab("Equal budget", id="budget") as budget:
-            follow_budget = budget_view.build(studio, turns, judge, share)
+            follow_budget = budget_view.build(studio, turns, judge, share, groups)
     share.add_tabs("tradeoff", views, {"chart": chart, "grid": grid, "budget": budget})
     return lambda event: follow_budget(follow_grid(explore.refresh(event)))

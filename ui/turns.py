@@ -43,6 +43,7 @@ class Ticket:
 
     session: str
     seconds: float  # how long the job is expected to take
+    kind: str = ""  # which of the page's views it is for, each of which stops its own
     started: float | None = None
     stopped: bool = False
 
@@ -58,14 +59,14 @@ class Turns:
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device")
     )
 
-    def enter(self, session: str, seconds: float) -> Ticket:
+    def enter(self, session: str, seconds: float, kind: str = "") -> Ticket:
         """Take the last place. Raises Full when MAX_WAITING are there before."""
         if len(self.line) >= MAX_WAITING:
             raise Full(
                 f"{len(self.line)} jobs are waiting, and the line takes no more than {MAX_WAITING}; "
                 f"try again in about {self.wait_before(None):.0f} s"
             )
-        ticket = Ticket(session, seconds)
+        ticket = Ticket(session, seconds, kind)
         self.line.append(ticket)
         return ticket
 
@@ -84,9 +85,12 @@ class Turns:
             )
         return wait
 
-    def stop(self, session: str) -> int:
-        """Tell the jobs of one session to stop, and nobody else's; returns how many there were."""
-        own = [ticket for ticket in self.line if ticket.session == session]
+    def stop(self, session: str, kind: str | None = None) -> int:
+        """Tell the jobs of one session to stop, and nobody else's; returns how many there were.
+
+        kind: only those of one view; None: all, as when the visitor leaves.
+        """
+        own = [ticket for ticket in self.line if ticket.session == session and kind in (None, ticket.kind)]
         for ticket in own:
             ticket.stopped = True
         return len(own)

@@ -1,17 +1,25 @@
 """Equal budget: the steps that each model can afford, the cell measured near, and what is said of it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
+import dit
 from dit.measured import Cell, Family, MeasuredModel
-from ui.budget import Allowance, allow, budget_at, finding, near, positions
-from ui.budget_view import Shown
-from ui.families import UNKNOWN, families
+from tests.conftest import random_weights
+from tests.families import made_up
+from ui.budget import Allowance, allow, budget_at, finding, near, positions, usual
+from ui.budget_html import Shown
+from ui.budget_view import planned
+from ui.families import UNKNOWN, Group, groups_of
+from ui.fixed import clamps
 from ui.judge import Verdict
-from ui.request import PAGE_STEPS, Wish
+from ui.page import build
+from ui.request import MAX_PICTURES, PAGE_SEED, PAGE_STEPS, Wish, parse
 from ui.several import Drawn
 from ui.studio import Rung, Studio, open_studio
 
@@ -25,9 +33,9 @@ def studio(ladder_files: list[Path]) -> Studio:
 
 
 @pytest.fixture(scope="module")
-def family(studio: Studio) -> list[Rung]:
+def family(studio: Studio) -> Sequence[Rung]:
     """The two random models, small and big."""
-    return families(studio)[UNKNOWN]
+    return groups_of(studio.rungs, studio.first, {})[UNKNOWN].rungs
 
 
 def measured(values: dict[tuple[str, int], float], spread: float = 0.1) -> Family:
@@ -35,7 +43,7 @@ def measured(values: dict[tuple[str, int], float], spread: float = 0.1) -> Famil
     cells = [
         Cell(
             model=model, sampler="ddim", steps=steps, guidance_scale=2.0, guidance_interval=None,
-            cache_every=1, passes=steps, reused=0, macs=steps, seconds=1.0, samples=5000, seed=0,
+            cache_every=1, passes=steps, reused=0, macs=steps * 10**7, seconds=1.0, samples=5000, seed=0,
             thumbnails="",
             measures={"frechet": value, "frechet_interval": [value - spread, value + spread]},
         )
@@ -54,7 +62,7 @@ def measured(values: dict[tuple[str, int], float], spread: float = 0.1) -> Famil
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 @pytest.mark.parametrize("sampler", ["auto", "dpm-solver++"])
 def test_each_model_gets_the_most_steps_that_the_budget_pays_for(
-    studio: Studio, family: list[Rung], guidance: float, sampler: str
+    studio: Studio, family: Sequence[Rung], guidance: float, sampler: str
 ) -> None:
     budget = 30 * family[1].macs_per_pass
     given = allow(studio, family, budget, WISH._replace(guidance_scale=guidance, sampler=sampler), None)
@@ -66,16 +74,16 @@ def test_each_model_gets_the_most_steps_that_the_budget_pays_for(
     assert given[0].steps > given[1].steps
 
 
-def test_who_cannot_afford_a_step_says_what_it_costs(studio: Studio, family: list[Rung]) -> None:
+def test_who_cannot_afford_a_step_says_what_it_costs(studio: Studio, family: Sequence[Rung]) -> None:
     small, big = allow(studio, family, 2 * family[0].macs_per_pass, WISH, None)
     assert small.steps == 1 and big.steps == 0
     assert big.refusal.startswith("cannot afford one step: that takes 0.")
     nobody = allow(studio, family, 1.0, WISH, None)
     assert not any(each.request for each in nobody)
-    assert "cannot afford" in Shown.of(1.0, nobody).html()
+    assert "cannot afford" in Shown.of(1.0, Group("toys", tuple(family)), nobody).html()
 
 
-def test_heun_looks_twice_a_step_and_a_cache_pays_less(studio: Studio, family: list[Rung]) -> None:
+def test_a_cache_pays_less(studio: Studio, family: Sequence[Rung]) -> None:
     budget = 20 * family[1].macs_per_pass
     plain = allow(studio, family, budget, WISH, None)
     cached = allow(studio, family, budget, WISH._replace(cache_every=3), None)
@@ -85,23 +93,85 @@ def test_heun_looks_twice_a_step_and_a_cache_pays_less(studio: Studio, family: l
         allow(studio, family, budget, WISH._replace(sampler="heun"), None)
 
 
+def test_heun_looks_twice_a_step(tmp_path: Path) -> None:
+    """Except at the last: n steps make 2 n - 1 looks, each of two passes with guidance."""
+    studio = open_studio([random_weights(tmp_path / "edm.safetensors", "DiffiT-C-32")])
+    [edm] = groups_of(studio.rungs, studio.first, {})[UNKNOWN].rungs
+    budget = 40 * edm.macs_per_pass
+    for scale, looks in ((1.0, 40), (2.0, 20)):
+        [given] = allow(studio, [edm], budget, WISH._replace(guidance_scale=scale), None)
+        assert given.request.settings.sampler == "heun"
+        assert given.steps == (looks + 1) // 2 and given.macs <= budget
+        *_, last = studio.stream(edm, given.request.settings)
+        assert last.macs == given.macs == (2 * given.steps - 1) * (40 // looks) * edm.macs_per_pass
+
+
+def test_who_is_not_here_says_so_until_it_is(
+    studio: Studio, family: Sequence[Rung], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups hold the models that may yet come: one that is downloaded can be drawn with at once."""
+    groups = groups_of(studio.rungs, studio.first, {})
+    values = ("imagenet 256 x 256", 60, "tench", 4.0, "auto", 0, 1)
+    with pytest.raises(ValueError, match=r"DiT-XL/2-256 \(3.33 GB\) is not on this machine"):
+        planned(studio, groups, values)
+    monkeypatch.setattr(studio, "missing", lambda rung: None)
+    [given] = planned(studio, groups, values).given
+    assert given.steps == 4 and given.request.rung.name == "DiT-XL/2-256"
+    monkeypatch.setattr(studio, "missing", lambda rung: "gone" if rung is family[0] else None)
+    small, big = allow(studio, family, 20 * family[1].macs_per_pass, WISH, None)
+    assert (small.request, small.refusal) == (None, "gone") and big.steps == 10
+
+
+def test_the_table_is_found_by_its_models(tmp_path: Path) -> None:
+    """Whatever group and table are called: models of another side give the group another name."""
+    large = dit.build("DiT-N/8", input_size=64, in_channels=3, num_classes=10)
+    dit.weights.save(tmp_path / "large.safetensors", large, {"dataset": "solids", "name": "large"})
+    studio = open_studio([tmp_path / "large.safetensors"])
+    models = (("DiT-N-4-solids", 10**7), ("DiT-P-4-solids", 10**6), ("DiT-X-solids", 10**8))
+    tables = {"other": made_up(), "bad": "no table", "mine": made_up("mine", models)}
+    groups = groups_of(studio.rungs, studio.first, tables)
+    assert list(groups)[:2] == ["solids 32 x 32", "solids 64 x 64"]
+    small, large = groups["solids 32 x 32"], groups["solids 64 x 64"]
+    assert small.table is tables["mine"] and large.table is None
+    assert [rung.name for rung in small.compared] == ["DiT-P-4-solids", "DiT-N-4-solids"]  # trained alike
+    assert [rung.name for rung in large.compared] == ["large"]
+
+
+def test_the_view_begins_where_something_was_measured(studio: Studio) -> None:
+    pair = (("small", 10**7), ("big", 10**8))
+    table = made_up("toys", pair, ("dpm-solver++", "ddim"), [(1.5, None), (3.0, (100.0, 700.0))], (1, 2))
+    group = groups_of(studio.rungs, studio.first, {"toys": table})[UNKNOWN]
+    assert usual(group) == (1.5, "dpm-solver++")
+    shown = planned(studio, {"toys": group}, ("toys", 0, "cone", *usual(group), 0, 1))
+    assert all(each.measured for each in shown.given)
+    assert usual(replace(group, table=None)) == (group.compared[-1].guidance_scale, "auto")
+
+
+def test_a_seed_of_the_page_survives_the_browser(studio: Studio) -> None:
+    numbers = [block for block in build(studio).blocks.values() if isinstance(block, gr.Number)]
+    assert len(numbers) == 3 and {number.maximum for number in numbers} == {PAGE_SEED}
+    assert clamps(studio)["seed"](str(2**63)) == PAGE_SEED
+    assert len({float(seed) for seed in range(PAGE_SEED, PAGE_SEED + MAX_PICTURES)}) == MAX_PICTURES
+    assert parse(studio.rungs, WISH._replace(model="small", seed=PAGE_SEED)).settings.seeds[0] == PAGE_SEED
+
+
 def test_too_long_a_job_is_refused(
-    studio: Studio, family: list[Rung], monkeypatch: pytest.MonkeyPatch
+    studio: Studio, family: Sequence[Rung], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ui.budget.MAX_SECONDS", 1e-9)
     with pytest.raises(ValueError, match="expected to take .* for 2 models; at most .*smaller budget"):
         allow(studio, family, 100 * family[1].macs_per_pass, WISH, None)
 
 
-def test_the_slider_reaches_from_one_step_to_all(family: list[Rung]) -> None:
-    low, high = positions(family, 2.0)
+def test_the_slider_reaches_from_one_step_to_all(family: Sequence[Rung]) -> None:
+    low, high = positions(family)
     assert family[0].macs_per_pass <= budget_at(low) < family[0].macs_per_pass * 10 ** (1.001 / 20)
     dearest = 2 * PAGE_STEPS * family[-1].macs_per_pass
     assert dearest <= budget_at(high) * (1 + 1e-9) and budget_at(high - 1) < dearest
     assert budget_at(20) == pytest.approx(10 * budget_at(0)) and budget_at(0) == 1e9
 
 
-def test_the_measured_cell_is_near_and_never_dearer(studio: Studio, family: list[Rung]) -> None:
+def test_the_measured_cell_is_near_and_never_dearer(studio: Studio, family: Sequence[Rung]) -> None:
     table = measured({("small", 8): 5.0, ("small", 16): 4.0, ("small", 64): 3.0, ("big", 64): 1.0})
     budget = 2 * 40 * family[0].macs_per_pass  # 40 steps of the small model
     small, big = allow(studio, family, budget, WISH, table)
@@ -115,7 +185,7 @@ def test_the_measured_cell_is_near_and_never_dearer(studio: Studio, family: list
 
 
 def given(
-    studio: Studio, family: list[Rung], frechets: tuple[float, float], spread: float
+    studio: Studio, family: Sequence[Rung], frechets: tuple[float, float], spread: float
 ) -> list[Allowance]:
     """Budget for 64 steps of the small model, with both measured at what they can afford."""
     budget = 2 * 64 * family[0].macs_per_pass
@@ -124,20 +194,20 @@ def given(
     return allow(studio, family, budget, WISH, table)
 
 
-def test_the_sentence_compares_what_was_measured(studio: Studio, family: list[Rung]) -> None:
+def test_the_sentence_compares_what_was_measured(studio: Studio, family: Sequence[Rung]) -> None:
     larger = given(studio, family, (3.4, 1.2), 0.1)
     big = larger[1].steps
     assert finding(2e9, larger, []) == (
-        f"At 2.00 GMACs a picture the larger model big at {big} steps beats the smaller small at 64 "
-        "(Fréchet 1.2 against 3.4; lower is better)."
+        f"At 2.00 GMACs a picture the larger model big ({big} steps, {big / 100:.3g} GMACs) beats the "
+        "smaller small (64 steps, 0.64 GMACs): Fréchet distance 1.2 against 3.4; lower is better."
     )
     smaller = finding(2e9, given(studio, family, (1.0, 2.0), 0.1), [])
-    assert f"the smaller model small at 64 steps beats the larger big at {big}" in smaller
+    assert f"the smaller model small (64 steps, 0.64 GMACs) beats the larger big ({big} steps," in smaller
     alike = finding(2e9, given(studio, family, (1.0, 1.1), 0.1), [])
-    assert "cannot be told apart (Fréchet 1 against 1.1; their 95 % intervals overlap)" in alike
+    assert "cannot be told apart: Fréchet distance 1 against 1.1, and their 95 % intervals overlap" in alike
 
 
-def test_without_a_table_the_sentence_says_what_it_rests_on(studio: Studio, family: list[Rung]) -> None:
+def test_without_a_table_the_sentence_says_what_it_rests_on(studio: Studio, family: Sequence[Rung]) -> None:
     plain = allow(studio, family, 20 * family[1].macs_per_pass, WISH, None)
     assert finding(2e9, plain, []) == ""
     [*_, last] = studio.stream(family[0], plain[0].request.settings)
@@ -148,10 +218,11 @@ def test_without_a_table_the_sentence_says_what_it_rests_on(studio: Studio, fami
     assert "judge by eye" in finding(2e9, plain, drawn) and "no measure" in finding(2e9, plain, drawn)
 
 
-def test_every_model_has_a_card(studio: Studio, family: list[Rung]) -> None:
-    shown = Shown.of(1e9, given(studio, family, (3.4, 1.2), 0.1))
+def test_every_model_has_a_card(studio: Studio, family: Sequence[Rung]) -> None:
+    shown = Shown.of(1e9, Group("toys", tuple(family)), given(studio, family, (3.4, 1.2), 0.1))
     page = shown.html()
     assert page.count("<li>") == 2 and "64 steps" in page and "Fréchet 3.4" in page
+    assert page.count("trained on nobody says how many pictures") == 2  # there is no table that knows
     assert [request.rung.name for request in shown.job.requests] == [
         each.rung.name for each in sorted(shown.given, key=lambda each: each.macs)
     ]

@@ -3,22 +3,27 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from dit.pictures import read_settings
+from tests.families import made_up
 from ui import grid_picture, jobs
 from ui.axes import MAX_CELLS, Axis, parse_axis, usual_values
-from ui.families import UNKNOWN, families
+from ui.families import UNKNOWN, Group, groups_of
 from ui.grid import Grid, plan
 from ui.grid_html import GridPage
+from ui.grid_view import planned as planned_of
 from ui.judge import Judge, Verdict
 from ui.request import Wish
+from ui.several import Drawn
 from ui.studio import Rung, Studio, open_studio
 from ui.turns import Turns
 
@@ -32,9 +37,14 @@ def studio(ladder_files: list[Path]) -> Studio:
 
 
 @pytest.fixture(scope="module")
-def family(studio: Studio) -> list[Rung]:
+def family(studio: Studio) -> Sequence[Rung]:
     """The two random models: nobody knows what they learned from."""
-    return families(studio)[UNKNOWN]
+    return groups(studio)[UNKNOWN].rungs
+
+
+def groups(studio: Studio) -> dict[str, Group]:
+    """As the page has them where nothing was measured."""
+    return groups_of(studio.rungs, studio.first, {})
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +53,43 @@ def judge() -> Judge:
     return Judge.bundled()
 
 
-def axis(name: str, text: str, family: list[Rung]) -> Axis:
+def axis(name: str, text: str, family: Sequence[Rung]) -> Axis:
     return parse_axis(name, text, family, family)
 
 
-def test_models_of_one_dataset_are_a_family(studio: Studio, family: list[Rung]) -> None:
+def test_models_of_one_dataset_are_a_family(studio: Studio, family: Sequence[Rung]) -> None:
     assert [rung.name for rung in family] == ["small", "big"]
-    solids = families(studio)["solids"]
+    solids = groups(studio)["solids"].compared
     assert solids and all(rung.provenance["dataset"] == "solids" for rung in solids)
-    assert not any(rung.published for rungs in families(studio).values() for rung in rungs)  # not downloaded
+    assert next(iter(groups(studio))) == "solids"  # of the model that the page opens on
+    for side in (256, 512):  # the published ones, which are not here, and may come
+        group = groups(studio)[f"imagenet {side} x {side}"]
+        assert [rung.name for rung in group.rungs] == [f"DiT-XL/2-{side}"]
+
+
+def test_all_means_the_same_whatever_is_in_memory(studio: Studio) -> None:
+    home = next(iter(groups(studio).values()))
+    values = ("model", "all", "steps", "2", None, "cone", 4, 1.0, "auto", 0, 1, 1)
+    before = planned_of(studio, home, values).down.values
+    for rung in list(studio.resident):
+        studio.unload(rung)
+    studio.pipeline(next(rung for rung in studio.rungs if rung.name == "big"))  # of another group
+    assert studio.first.name == "big" and planned_of(studio, home, values).down.values == before
+    measured = made_up("x", ((before[0], 10**6), (before[1], 10**7)))
+    home = groups_of(studio.rungs, home.rungs[0], {"x": measured})["solids"]
+    assert planned_of(studio, home, values).down.values == before[:2]  # those of the table
+
+
+def test_models_that_were_not_trained_alike_are_told(studio: Studio, family: Sequence[Rung]) -> None:
+    solids = groups(studio)["solids"].compared
+    seen = {rung.name: rung.provenance["images_seen"] for rung in solids}
+    assert len(set(seen.values())) > 1
+    unlike = plan(studio, axis("model", "all", solids), axis("steps", "1", solids), FIXED)
+    told = unlike.notes[-1]
+    assert told.startswith("Not trained alike: ")
+    assert all(f"{name} was trained on {number:,} pictures" in told for name, number in seen.items())
+    assert "Not trained alike" in GridPage(Grid.of(unlike)).html()
+    assert len(plan(studio, axis("model", "all", family), axis("steps", "1", family), FIXED).notes) == 1
 
 
 @pytest.mark.parametrize(
@@ -69,7 +107,7 @@ def test_models_of_one_dataset_are_a_family(studio: Studio, family: list[Rung]) 
         ("caching", "1,2,", (1, 2)),
     ],
 )
-def test_values_are_typed_as_text(name: str, text: str, values: tuple, family: list[Rung]) -> None:
+def test_values_are_typed_as_text(name: str, text: str, values: tuple, family: Sequence[Rung]) -> None:
     assert axis(name, text, family).values == values
 
 
@@ -96,18 +134,18 @@ def test_values_are_typed_as_text(name: str, text: str, values: tuple, family: l
         ("class", "x" * 3000, "3000 letters; at most 2000 are read"),
     ],
 )
-def test_what_cannot_be_an_axis_says_why(name: str, text: str, message: str, family: list[Rung]) -> None:
+def test_what_cannot_be_an_axis_says_why(name: str, text: str, message: str, family: Sequence[Rung]) -> None:
     with pytest.raises(ValueError, match=message):
         parse_axis(name, text, family, family)
 
 
 def test_what_the_page_proposes_can_be_drawn(studio: Studio) -> None:
-    for rungs in families(studio).values():
+    for rungs in (group.compared for group in groups(studio).values()):
         for name in ("model", "steps", "guidance", "sampler", "class", "seed", "caching"):
             assert parse_axis(name, usual_values(name, rungs), rungs, rungs).values
 
 
-def test_cells_are_planned_cheapest_first(studio: Studio, family: list[Rung]) -> None:
+def test_cells_are_planned_cheapest_first(studio: Studio, family: Sequence[Rung]) -> None:
     planned = plan(studio, axis("model", "big, small", family), axis("steps", "8, 2", family), FIXED)
     assert [(cell.row, cell.column) for cell in planned.cells] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     costs = [cell.macs for cell in planned.order]
@@ -121,7 +159,7 @@ def test_cells_are_planned_cheapest_first(studio: Studio, family: list[Rung]) ->
     assert planned.summary.startswith("4 cells, ") and planned.macs == sum(costs)
 
 
-def test_what_a_model_cannot_serve_is_a_cell_that_says_so(studio: Studio, family: list[Rung]) -> None:
+def test_what_a_model_cannot_serve_is_a_cell_that_says_so(studio: Studio, family: Sequence[Rung]) -> None:
     planned = plan(studio, axis("sampler", "ddim, heun", family), axis("steps", "2, 3", family), FIXED)
     assert [bool(cell.request) for cell in planned.cells] == [True, True, False, False]
     assert "heun" in planned.cells[2].refusal and "2 cannot be drawn" in planned.summary
@@ -130,7 +168,7 @@ def test_what_a_model_cannot_serve_is_a_cell_that_says_so(studio: Studio, family
 
 
 def test_too_much_is_refused_with_value_limit_and_remedy(
-    studio: Studio, family: list[Rung], monkeypatch: pytest.MonkeyPatch
+    studio: Studio, family: Sequence[Rung], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = axis("steps", "1-9", family)
     with pytest.raises(ValueError, match="both axes are steps; choose another for one of them: model"):
@@ -151,7 +189,7 @@ def fill(studio: Studio, grid: Grid, judge: Judge, stop_after: int | None = None
 
     async def scene() -> list[bool]:
         turns, seen, after = Turns(studio), [], []
-        events = jobs.draw_all(turns, grid.job.requests, "visitor")
+        events = jobs.draw_all(turns, grid.job.requests, "visitor", "grid")
         async with contextlib.aclosing(grid.job.follow(events, turns, judge)) as following:
             async for done in following:
                 seen.append(done)
@@ -168,7 +206,7 @@ def fill(studio: Studio, grid: Grid, judge: Judge, stop_after: int | None = None
 
 
 @pytest.fixture(scope="module")
-def filled(studio: Studio, family: list[Rung], judge: Judge) -> Grid:
+def filled(studio: Studio, family: Sequence[Rung], judge: Judge) -> Grid:
     """Models against steps, with one sampler that none can serve left out."""
     grid = Grid.of(plan(studio, axis("model", "all", family), axis("steps", "1, 3", family), FIXED))
     fill(studio, grid, judge)
@@ -185,7 +223,7 @@ def test_a_cell_is_what_its_settings_draw_alone(studio: Studio, filled: Grid) ->
 
 
 def test_stop_ends_the_whole_grid_and_keeps_what_was_drawn(
-    studio: Studio, family: list[Rung], judge: Judge
+    studio: Studio, family: Sequence[Rung], judge: Judge
 ) -> None:
     grid = Grid.of(plan(studio, axis("steps", "1, 2, 40", family), axis("seed", "0-3", family), FIXED))
     assert fill(studio, grid, judge, stop_after=3) == []
@@ -196,7 +234,7 @@ def test_stop_ends_the_whole_grid_and_keeps_what_was_drawn(
 
 
 def test_the_class_check_is_the_classifiers_verdict(studio: Studio, judge: Judge) -> None:
-    solids = families(studio)["solids"]
+    solids = groups(studio)["solids"].compared
     [classifier] = judge.classifiers
     down, across = axis("model", solids[0].name, solids), axis("class", "cone, cube", solids)
     grid = Grid.of(plan(studio, down, across, FIXED._replace(steps=8, pictures=3)))
@@ -231,7 +269,9 @@ def test_verdicts_in_words() -> None:
     assert Verdict("cone", ("cone",)).passed and not Verdict("cone", ("cone", "cube")).passed
 
 
-def test_the_page_shows_cells_drawn_now_and_to_come(studio: Studio, family: list[Rung], filled: Grid) -> None:
+def test_the_page_shows_cells_drawn_now_and_to_come(
+    studio: Studio, family: Sequence[Rung], filled: Grid
+) -> None:
     page = GridPage(filled).html()
     assert page.count("<img") == 4 and 'alt="small, 1 step' in page and "dl-blank" not in page
     fresh = Grid.of(plan(studio, axis("sampler", "ddim, heun", family), axis("class", "all", family), FIXED))
@@ -242,7 +282,7 @@ def test_the_page_shows_cells_drawn_now_and_to_come(studio: Studio, family: list
     assert page.count("to be drawn") == 4 and page.count("dl-refused") == 5
 
 
-def test_text_that_was_typed_is_shown_as_text(studio: Studio, family: list[Rung]) -> None:
+def test_text_that_was_typed_is_shown_as_text(studio: Studio, family: Sequence[Rung]) -> None:
     fixed = FIXED._replace(label="<b>cone")
     with pytest.raises(ValueError):
         plan(studio, axis("steps", "1", family), axis("seed", "0", family), fixed)
@@ -265,12 +305,37 @@ def test_the_png_holds_every_cell_and_the_settings(filled: Grid) -> None:
         )
 
 
-def test_the_png_is_legible_at_any_shape(studio: Studio, family: list[Rung]) -> None:
-    for down, across in (("0-63", "1"), ("1", "0-63"), ("1", "1")):
-        names = ("seed", "steps") if down == "0-63" else ("steps", "seed")
-        planned = plan(studio, axis(names[0], down, family), axis(names[1], across, family), FIXED)
-        image = grid_picture.grid_image(Grid.of(planned))
-        assert image.width * image.height < 16e6
+@pytest.mark.parametrize(("rows", "columns"), [(64, 1), (1, 64), (1, 1), (5, 7)])
+def test_the_png_is_legible_at_any_shape(
+    studio: Studio, family: Sequence[Rung], monkeypatch: pytest.MonkeyPatch, rows: int, columns: int
+) -> None:
+    """Of a grid that is drawn all texts are there, within the picture, and none lies on another."""
+    fixed, verdict = FIXED._replace(pictures=4), Verdict("cone", ("cube", "octahedron", "torus", "cone"))
+    down, across = axis("seed", f"0-{rows - 1}", family), axis("steps", f"1-{columns}", family)
+    grid = Grid.of(plan(studio, down, across, fixed))
+    for place, request in enumerate(grid.job.requests):
+        pictures = np.zeros((4, 32, 32, 3), np.uint8)
+        grid.job.drawn[place] = Drawn(request, pictures, 123_456_789_000, 1234.5, verdict)
+    written, plain = {}, ImageDraw.ImageDraw.text
+
+    def text(self: ImageDraw.ImageDraw, place: tuple, said: str, fill: str, font: object) -> None:
+        written[self.textbbox(place, said, font=font)] = said
+        plain(self, place, said, fill, font)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    image = grid_picture.grid_image(grid)
+    assert image.width * image.height < 16e6
+    assert all(0 <= x < right <= image.width and 0 <= y < low <= image.height for x, y, right, low in written)
+    for one, other in itertools.combinations(written, 2):
+        apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+        assert apart, f"{written[one]} and {written[other]} overlap"
+    said = list(written.values())
+    assert said.count("123 GMACs, 21 min") == rows * columns
+    assert all(f"seed {i}" in said for i in range(rows)) and (columns == 1 or f"{columns} steps" in said)
+    assert sum("1 of 4" in line for line in said) == rows * columns
+
+
+def test_text_is_wrapped_within_its_width() -> None:
     for text in ("DiT-C-4-cross-attention-solids", "x" * 90, "a b c", ""):
         lines = grid_picture.wrapped(text, 15, 100)
         assert "".join(lines).replace(" ", "") == text.replace(" ", "")

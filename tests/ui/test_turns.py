@@ -78,6 +78,34 @@ def test_stop_ends_within_one_step_and_only_ones_own(studio: Studio, request_sma
     asyncio.run(scene())
 
 
+def test_a_view_stops_its_own_jobs_and_leaving_stops_all(studio: Studio, request_small: Request) -> None:
+    turns = Turns(studio)
+    grid, budget, other = (
+        turns.enter("a", 1.0, "grid"),
+        turns.enter("a", 1.0, "budget"),
+        turns.enter("b", 1.0),
+    )
+    assert turns.stop("a", "grid") == 1
+    assert (grid.stopped, budget.stopped, other.stopped) == (True, False, False)
+    assert turns.stop("a") == 2 and budget.stopped and not other.stopped
+
+
+def test_a_stop_between_two_requests_reads_no_further_model(studio: Studio, request_small: Request) -> None:
+    async def scene() -> None:
+        turns, seen = Turns(studio), []
+        second = parse(studio.rungs, Wish("big", 0, 8, 1.0, 0, 1, "ddim"))
+        studio.unload(second.rung)
+        ticket = turns.enter("a", 2.0)
+        async for index, event in turns.draw_all([request_small, second], ticket):
+            seen.append((index, type(event)))
+            if isinstance(event, Frame) and event.done:
+                turns.stop("a")
+        assert seen == [(0, Frame)] * 8
+        assert not turns.line and second.rung.pipeline is None
+
+    asyncio.run(scene())
+
+
 def test_stop_while_waiting_leaves_the_line(studio: Studio, request_small: Request) -> None:
     async def scene() -> None:
         turns = Turns(studio)
