@@ -24,11 +24,11 @@ KINDS = ("data:image/webp", "data:image/png")
 CSS = """
 .dl-none { border: 1px dashed var(--border-color-primary); border-radius: 10px; padding: 14px; margin: 0;
   text-align: center; color: var(--body-text-color); overflow-wrap: anywhere; }
-.dl-cell h3 { margin: 4px 2px 2px; font-size: 16px; }
-.dl-cell > p { margin: 0 2px 10px; max-width: 100ch; font-size: 13.5px; }
-.dl-cell .dl-pictures { grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); max-width: none;
+.dl-picked h3 { margin: 4px 2px 2px; font-size: 16px; }
+.dl-picked > p { margin: 0 2px 10px; max-width: 100ch; font-size: 13.5px; }
+.dl-picked .dl-pictures { grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); max-width: none;
   margin: 0; }
-.dl-cell .dl-pictures figure { max-width: 128px; }
+.dl-picked .dl-pictures figure { max-width: 128px; }
 """
 
 
@@ -92,7 +92,7 @@ def cell_html(family: Family, cell: Cell, reason: str = "") -> str:
         names = family.classes if len(family.classes) == len(pictures) else [""] * len(pictures)
         captions = [name.split(",")[0] or f"picture {i + 1}" for i, name in enumerate(names)]
         shown = figure_html(pictures, captions)
-    return f'<div class="dl-cell"><h3>{html.escape(title)}</h3><p>{html.escape(text)}</p>{shown}</div>'
+    return f'<div class="dl-picked"><h3>{html.escape(title)}</h3><p>{html.escape(text)}</p>{shown}</div>'
 
 
 def strip(source: str) -> np.ndarray:

@@ -63,6 +63,7 @@ def test_a_click_shows_the_pictures_and_sets_explore(page: Page) -> None:
     page.mouse.click(*aim(page, wanted))
     expect(pictures.locator("img")).to_have_count(5, timeout=10_000)
     expect(pictures).to_contain_text("big, 16 steps")
+    assert pictures.locator(".dl-pictures").bounding_box()["width"] > 400  # side by side, not in a column
     expect(pictures.locator("figcaption").last).to_have_text("torus")
     page.get_by_role("button", name="Open in Explore").click()
     expect(page.locator("#ladder .dl-chosen")).to_have_text("big", timeout=10_000)
