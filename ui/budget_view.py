@@ -12,6 +12,7 @@ import gradio as gr
 from dit.settings import MAX_SEED
 from ui import costs, jobs
 from ui.budget import Allowance, allow, budget_at, finding, positions
+from ui.clamps import number, one_of, whole, words
 from ui.explore import Refresh
 from ui.families import families, of_one_design
 from ui.grid_html import figure, seconds, source
@@ -20,7 +21,7 @@ from ui.judge import Judge
 from ui.pictures import empty_html
 from ui.request import MAX_PICTURES, Wish
 from ui.several import Several
-from ui.share import Share, number, one_of, whole, words
+from ui.share import Share
 from ui.studio import Studio
 from ui.tables import Tables, family_of, load_tables
 from ui.turns import Turns

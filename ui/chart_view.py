@@ -10,12 +10,13 @@ import gradio as gr
 
 from dit.measured import Family
 from ui import chart_behaviour, measured_cell
+from ui.clamps import one_of, several_of
 from ui.explore import Explore
 from ui.measured_cell import cell_html, none_html, picked, sent, unfit
 from ui.measured_chart import drawing
 from ui.measured_choice import MACS, MODEL, PICTURE, SECONDS, Choice, Options, cache_text, guidance_text
 from ui.measured_words import behind, seen
-from ui.share import Share, one_of, several_of
+from ui.share import Share
 from ui.studio import Studio
 from ui.tables import Tables, family_of, load_tables, no_table
 

@@ -14,8 +14,9 @@ from dit.flops import CACHEABLE
 from dit.samplers import OF_FORMULATION, SAMPLERS
 from dit.settings import MAX_SEED
 from ui import costs
+from ui.clamps import number, one_of, whole
 from ui.request import MAX_PICTURES, PAGE_STEPS, Wish
-from ui.share import Share, number, one_of, whole
+from ui.share import Share
 from ui.studio import Studio
 
 RANDOM_SEEDS = 2**31

@@ -13,6 +13,7 @@ from dit.samplers import OF_FORMULATION
 from dit.settings import MAX_SEED
 from ui import costs, jobs
 from ui.axes import AXES, MAX_TEXT, Axis, parse_axis, usual_values
+from ui.clamps import number, one_of, whole, words
 from ui.controls import PAGE_CACHE
 from ui.explore import Refresh
 from ui.families import families
@@ -23,7 +24,7 @@ from ui.judge import Judge
 from ui.pictures import empty_html
 from ui.request import MAX_PICTURES, PAGE_STEPS, Wish
 from ui.several import Several
-from ui.share import Share, number, one_of, whole, words
+from ui.share import Share
 from ui.studio import Studio
 from ui.turns import Loading, Turns, Wait
 

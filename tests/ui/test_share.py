@@ -3,9 +3,10 @@
 import gradio as gr
 import pytest
 
+from ui.clamps import number, one_of, several_of, whole, words
 from ui.controls import LAST
 from ui.page import build
-from ui.share import MAX_KEYS, MAX_TEXT, Share, flag, notice_html, number, one_of, several_of, whole, words
+from ui.share import MAX_KEYS, MAX_TEXT, Share, notice_html, plain
 from ui.studio import Studio, open_studio
 
 NASTY = [
@@ -25,7 +26,6 @@ def share() -> Share:
         made.add("scale", gr.Slider(1, 8, 2), number(1, 8))
         made.add("sampler", gr.Dropdown(["ddim", "heun"], value="ddim"), one_of(["ddim", "heun"]))
         made.add("shown", gr.CheckboxGroup(["a", "b"]), several_of(["a", "b"]))
-        made.add("lock", gr.Checkbox(True), flag)
         made.add("values", gr.Textbox(), words(40))
         made.add("model", gr.Slider(0, 2, 1), None, words=["small", "middle", "big"])
         with gr.Tabs() as tabs:
@@ -38,12 +38,12 @@ def share() -> Share:
 
 
 def test_good_values_are_taken_as_they_are(share: Share) -> None:
-    pairs = {"steps": "20", "scale": "1.5", "sampler": "heun", "shown": "b,a", "lock": "0", "values": "1, 2",
+    pairs = {"steps": "20", "scale": "1.5", "sampler": "heun", "shown": "b,a", "values": "1, 2\n3",
              "model": "big", "tab": "two"}  # fmt: skip
     taken, said = share.read(pairs.items())
     assert said == []
-    assert taken == {"steps": 20, "scale": 1.5, "sampler": "heun", "shown": ["b", "a"], "lock": False,
-                     "values": "1, 2", "model": 2, "tab": "two"}  # fmt: skip
+    assert taken == {"steps": 20, "scale": 1.5, "sampler": "heun", "shown": ["b", "a"],
+                     "values": "1, 2\n3", "model": 2, "tab": "two"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,6 @@ def test_good_values_are_taken_as_they_are(share: Share) -> None:
         ("steps", "nan", None, "must be a number"),
         ("sampler", "DDIM", None, "sampler is 'DDIM', but it is not one of the choices"),
         ("shown", "a,c", None, "not all of it is among the choices"),
-        ("lock", "yes", None, "must be 0 or 1"),
         ("values", "x" * 41, None, "41 letters, and at most 40 are taken"),
         ("values", "a\x00b", None, "cannot be shown"),
         ("model", "huge", None, "there is none of this name here"),
@@ -94,9 +93,17 @@ def test_a_notice_shows_text_and_never_markup(share: Share) -> None:
 
 
 def test_values_that_bound_each_other_are_settled(share: Share) -> None:
+    """And what was changed by it is said, once, with what is taken in the end."""
     share.settle(lambda taken: {"steps": min(taken["steps"], 10)} if taken.get("sampler") == "heun" else {})
-    assert share.read([("steps", "20"), ("sampler", "heun")])[0]["steps"] == 10
-    assert share.read([("steps", "20"), ("sampler", "ddim")])[0]["steps"] == 20
+    heun, fits = ("sampler", "heun"), "steps does not fit the rest; 10 is taken"
+    assert share.read([("steps", "20"), heun]) == ({"steps": 10, "sampler": "heun"}, [fits])
+    assert share.read([("steps", "9"), heun]) == ({"steps": 9, "sampler": "heun"}, [])
+    assert share.read([("steps", "20"), ("sampler", "ddim")]) == ({"steps": 20, "sampler": "ddim"}, [])
+    limit = "steps is '999', beyond its limit; 10 is taken"
+    assert share.read([("steps", "999"), heun]) == ({"steps": 10, "sampler": "heun"}, [limit])
+    share.settle(lambda taken: {"model": gr.update(value=0)} | ({"shown": ["a"]} if "shown" in taken else {}))
+    _, said = share.read([("model", "big"), ("shown", "b,a")])
+    assert said == ["model does not fit the rest; small is taken", "shown does not fit the rest; a is taken"]
 
 
 def test_a_key_stands_for_one_control(share: Share) -> None:
@@ -119,11 +126,6 @@ def address(studio: Studio) -> Share:
         patch.setattr(Share, "wire", lambda self, demo: (found.append(self), wire(self, demo)))
         build(studio)
     return found[0]
-
-
-def plain(value: object) -> object:
-    """What a control gets, out of an update."""
-    return value["value"] if isinstance(value, dict) else value
 
 
 def test_nothing_in_an_address_is_an_error_of_the_page(address: Share) -> None:
@@ -151,6 +153,9 @@ def test_explore_is_part_of_the_address_and_fits_its_model(address: Share, studi
     assert studio.at(taken["model"]) is unet
     assert plain(taken["class"]) == 9 and taken["sampler"] == "ddim"
     assert taken["cache"] == 1  # a U-Net's steps cannot be cached
+    fits = {"class": 9, "sampler": "ddim", "cache": 1}
+    assert all(f"{key} does not fit the rest; {value} is taken" in said for key, value in fits.items())
+    assert len(said) == 4
     assert taken["guided-to"] == LAST and any("guided-to" in each for each in said)
 
 
