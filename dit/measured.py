@@ -83,10 +83,6 @@ class Family:
         """A model by its name. Raises KeyError."""
         return {model.name: model for model in self.models}[name]
 
-    def settings(self) -> list[tuple[Any, ...]]:
-        """All combinations of sampler, guidance scale, interval and caching of which there are cells."""
-        return list(dict.fromkeys(cell.setting for cell in self.cells))
-
     def at(self, setting: tuple[Any, ...]) -> list[Cell]:
         """The cells of one combination, model by model, fewest steps first."""
         order = [model.name for model in self.models]
@@ -95,7 +91,7 @@ class Family:
 
 
 def frontier(cells: Iterable[Cell], cost: str = "macs") -> list[Cell]:
-    """The cells that no other beats: none is at most as dear and better. Cheapest first.
+    """The cells that no other beats: whatever is better than one of them costs more. Cheapest first.
 
     cost: "macs" or "seconds", of a picture.
     """

@@ -21,7 +21,7 @@ FAINT, FIRM, DASHED, DOTTED, BAND = "faint", "firm", "dashed", "dotted", "band" 
 WHISKER = "whisker"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Series:
     """Points that look alike, and are shown and hidden together."""
 

@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -44,7 +45,7 @@ CSS = (
 
 @dataclass(frozen=True)
 class Toggles:
-    """The controls of the view, in the order in which `Choice.of` takes their values, after the family."""
+    """The controls of the view; but for the family, they are called as `Choice.of` takes their values."""
 
     family: gr.Radio
     view: gr.Radio
@@ -57,6 +58,9 @@ class Toggles:
     def inputs(self) -> list[gr.components.Component]:
         """All of them, in order."""
         return [getattr(self, item.name) for item in fields(self)]
+
+
+NAMES = [item.name for item in fields(Toggles) if item.name != "family"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class ChartView:
         family = family_of(self.tables, name)
         if family and family.cells:
             rest = ("cost", "sampler", "guidance", "caches", "steps")
-            choice = Choice.of(family, view, *(sent.get(key) for key in rest))
+            choice = Choice.of(family, {"view": view} | {key: sent[key] for key in rest if key in sent})
             values = {key: getattr(choice, key) for key in ("cost", "sampler", "steps")}
             values |= {"guidance": guidance_text(choice.guidance), "caches": list(choice.caches)}
             updates = {key: update | {"value": values[key]} for key, update in updates.items()}
@@ -94,7 +98,7 @@ def build(studio: Studio, explore: Explore, tabs: gr.Tabs) -> ChartView:
     start = toggles(tables, first)
     controls = _controls(tables, first, start)
     missing = no_table(studio.tables)
-    said, drawn, told = shown(tables, missing, first, *(None,) * 6)
+    said, drawn, told = shown(tables, missing, first)
     plot = gr.HTML(drawn, js_on_load=chart_behaviour.SCRIPT, elem_id="measured-chart")
     pictures = gr.HTML(none_html(WAITING) if drawn and said else "", elem_id="cell-pictures")
     opened = gr.Button("Open in Explore", visible=False, elem_id="open-explore")
@@ -106,12 +110,12 @@ def build(studio: Studio, explore: Explore, tabs: gr.Tabs) -> ChartView:
     def on_choice(family: str | None, *values: Any) -> tuple:
         updates = _visible(toggles(tables, family), values[0])
         seen_now = (gr.update(visible=updates[name]["visible"]) for name in ("cost", "steps"))
-        return *shown(tables, missing, family, *values), *seen_now
+        return *shown(tables, missing, family, dict(zip(NAMES, values, strict=True))), *seen_now
 
     def on_family(family: str | None, view: str) -> tuple:
         updates = _visible(toggles(tables, family), view)
         offered = (updates[name] for name in ("cost", "sampler", "guidance", "caches", "steps"))
-        return *shown(tables, missing, family, view, *(None,) * 5), none_html(WAITING), *offered
+        return *shown(tables, missing, family, {"view": view}), none_html(WAITING), *offered
 
     def on_pick(family: str | None, event: gr.EventData, *values: Any) -> tuple:
         measured, cell = picked(tables, family, event._data)
@@ -169,8 +173,9 @@ def register(view: ChartView, share: Share) -> None:
     def draw(taken: dict[str, Any]) -> dict[Any, Any]:
         if keys["family"] not in taken:  # settled: all of them, or none
             return {}
-        values = [taken[keys[name]]["value"] for name in clamps]
-        return dict(zip(view.drawn, shown(view.tables, view.missing, *values), strict=True))
+        values = {name: taken[keys[name]]["value"] for name in clamps}
+        drawn = shown(view.tables, view.missing, values["family"], values)
+        return dict(zip(view.drawn, drawn, strict=True))
 
     share.settle(settle)
     share.also(view.drawn, draw)
@@ -200,7 +205,8 @@ def _controls(tables: Tables, first: str | None, start: dict[str, dict]) -> Togg
             label="Guidance scale", elem_id="chart-guidance", min_width=160, **_given(start["guidance"])
         )
         caches = gr.CheckboxGroup(
-            label="Attention and MLPs", elem_id="chart-caches", min_width=180,
+            label="Reuse between steps (caching)", elem_id="chart-caches", min_width=260,
+            info="Attention and MLPs are computed at some steps only; between, what they gave is used again",
             **_given(start["caches"]),
         )  # fmt: skip
     return Toggles(family, view, cost, sampler, guidance, caches, steps)
@@ -219,7 +225,7 @@ def toggles(tables: Tables, name: str | None) -> dict[str, dict[str, Any]]:
             "cost": gr.update(value=MACS, visible=False),
             "caches": empty | {"value": []},
         }
-    options, usual = Options.of(family), Choice.of(family, *(None,) * 6)
+    options, usual = Options.of(family), Choice.of(family)
     guidance = next(text for text, pair in options.guidances.items() if pair == usual.guidance)
     return {
         "cost": gr.update(value=MACS, visible=True),
@@ -243,8 +249,10 @@ def _visible(updates: dict[str, dict[str, Any]], view: str) -> dict[str, dict[st
     }
 
 
-def shown(tables: Tables, missing: str, name: Any, *values: Any) -> tuple[str, str, str]:
-    """What is seen, the chart, and what stands behind its numbers. values: as `Choice.of` takes them.
+def shown(
+    tables: Tables, missing: str, name: Any, sent: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[str, str, str]:
+    """What is seen, the chart, and what stands behind its numbers. sent: as `Choice.of` takes it.
 
     missing: what to say where there is no table at all.
     """
@@ -252,7 +260,7 @@ def shown(tables: Tables, missing: str, name: Any, *values: Any) -> tuple[str, s
     if family is None:
         return "", none_html(tables[name] if isinstance(name, str) and name in tables else missing), ""
     try:
-        choice = Choice.of(family, *values)
+        choice = Choice.of(family, sent)
         drawn = drawing(family, choice)
     except ValueError as error:
         return "", none_html(str(error)), ""

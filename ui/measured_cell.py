@@ -55,8 +55,9 @@ def unfit(studio: Studio, cell: Cell) -> str:
     """Why Explore cannot be set to a cell's settings; empty if it can."""
     if all(rung.name != cell.model for rung in studio.rungs):
         return f"{cell.model} is not among this page's models; start it with --weights"
-    limits = (("steps", PAGE_STEPS), ("guidance_scale", PAGE_GUIDANCE), ("cache_every", PAGE_CACHE))
-    over = [f"{name} {getattr(cell, name):g}" for name, limit in limits if getattr(cell, name) > limit]
+    over = [f"{cell.steps} steps"] if cell.steps > PAGE_STEPS else []
+    over += [f"a guidance scale of {cell.guidance_scale:g}"] if cell.guidance_scale > PAGE_GUIDANCE else []
+    over += [f"caching every {cell.cache_every} steps"] if cell.cache_every > PAGE_CACHE else []
     return f"Explore's sliders do not go to {' and '.join(over)}" if over else ""
 
 

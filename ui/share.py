@@ -134,7 +134,7 @@ class Share:
         return [entry.key for entry in self.entries] + list(self.groups)
 
     def read(self, pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], list[str]]:
-        """What an address holds, by key, each a value that its control may have; and what was left or changed."""
+        """What an address holds, by key, each as its control may have it; and what was left or changed."""
         readers: dict[str, Clamp] = {entry.key: entry.read for entry in self.entries}
         readers |= {key: one_of(items) for key, (_, items) in self.groups.items()}
         pairs = [pair for pair in pairs if not pair[0].startswith(FOREIGN) and pair[0] not in FOREIGN_NAMES]

@@ -58,7 +58,7 @@ def test_a_click_shows_the_pictures_and_sets_explore(page: Page) -> None:
     toggle(page, "guidance", "3")
     toggle(page, "sampler", "ddpm")
     page.locator("#chart-caches").get_by_label("every 2 steps").check()
-    wanted = point(page, "big, 16 steps", "ddpm, guidance 3, attention and MLPs every 2 steps")
+    wanted = point(page, "big, 16 steps", "ddpm, guidance 3, caching every 2 steps")
     expect(wanted).to_be_visible(timeout=10_000)
     page.mouse.click(*aim(page, wanted))
     expect(pictures.locator("img")).to_have_count(5, timeout=10_000)
@@ -102,9 +102,9 @@ def test_toggles_change_the_chart_and_what_is_hidden_stays_so(page: Page) -> Non
     expect(shown).to_have_count(2 * len(STEPS))
     page.locator("#chart-caches").get_by_label("every 2 steps").check()
     expect(shown).to_have_count(4 * len(STEPS), timeout=10_000)
-    page.locator("#measured-chart .dl-key", has_text="every 2 steps").click()
+    page.locator("#measured-chart .dl-key", has_text="caching every 2 steps").click()
     expect(shown).to_have_count(2 * len(STEPS))
-    expect(page.locator("#chart-seen")).to_contain_text("Attention and MLPs every 2 steps")
+    expect(page.locator("#chart-seen")).to_contain_text("Attention and MLPs computed every 2 steps")
 
 
 def test_the_view_of_models_has_a_line_and_the_papers_number(page: Page) -> None:

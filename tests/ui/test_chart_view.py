@@ -21,7 +21,6 @@ from ui.studio import Studio, open_studio
 from ui.tables import load_tables, no_table
 
 NOW = dict(zip(NAMES, (0, 3, 50, 2.0, 7, 4, "ddim", 0, 999, 1), strict=True))
-USUAL = (None,) * 6
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def test_a_missing_table_is_said_with_the_remedy_and_no_toggle_is_left(tmp_path,
         ({"toys": family}, ["toys"], "no table in"),
         ({"toys": dataclasses.replace(family, cells=())}, "toys", "has no cells"),
     ):
-        words, drawn, told = shown(tables, no_table(tmp_path), name, *USUAL)
+        words, drawn, told = shown(tables, no_table(tmp_path), name)
         assert words == told == ""
         assert re.search(said, drawn) and "<svg" not in drawn
         assert not any(update["visible"] for update in toggles(tables, name).values())
@@ -64,7 +63,7 @@ def test_a_missing_table_is_said_with_the_remedy_and_no_toggle_is_left(tmp_path,
 def test_there_is_a_toggle_for_what_differs_only(family):
     offered = toggles({"toys": family}, "toys")
     assert offered["sampler"]["choices"] == ["ddim", "ddpm"] and offered["sampler"]["visible"]
-    assert offered["caches"]["choices"] == [("at every step", 1), ("every 2 steps", 2)]
+    assert offered["caches"]["choices"] == [("none", 1), ("compute every 2 steps", 2)]
     assert offered["guidance"]["value"] == "none" and offered["steps"]["value"] == 250
     plain = made_up(samplers=["ddim"], guidances=[(1.0, None)], caches=[1])
     offered = toggles({"toys": plain}, "toys")
@@ -105,8 +104,8 @@ def test_values_from_anywhere_are_brought_to_what_the_table_has(family):
 
 def test_both_views_are_shown_with_words_and_what_the_numbers_are_of(family):
     for view, title in ((None, "GMACs a picture"), (MODEL, "GMACs of a forward pass")):
-        words, drawn, told = shown({"toys": family}, "", "toys", view, *(None,) * 5)
-        assert title in drawn and "<p>" in words and "not FID" in told and "5,000 pictures" in told
+        words, drawn, told = shown({"toys": family}, "", "toys", {"view": view})
+        assert title in drawn and "<p>" in words and "not FID" in told and "on 5,000 pictures" in told
 
 
 def test_names_with_hyphens_stay_whole_and_text_stays_text():
@@ -145,7 +144,8 @@ def test_what_explore_cannot_be_set_to_is_said(studio, family):
     assert unfit(studio, family.cells[0]) == ""
     assert "middle is not among" in unfit(studio, cell_of(family, model="middle"))
     over = dataclasses.replace(family.cells[0], steps=500, cache_every=8, guidance_scale=9.5)
-    assert unfit(studio, over).endswith("do not go to steps 500 and guidance_scale 9.5 and cache_every 8")
+    said = "do not go to 500 steps and a guidance scale of 9.5 and caching every 8 steps"
+    assert unfit(studio, over).endswith(said)
 
 
 @pytest.mark.parametrize("formulation", ["ddpm", "flow", "edm"])
