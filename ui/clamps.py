@@ -53,6 +53,11 @@ def several_of(choices: Iterable[str]) -> Clamp:
     return clamp
 
 
+def or_none(clamp: Clamp) -> Clamp:
+    """The same, with None for an empty text: of a control that may have no value."""
+    return lambda text: clamp(text) if text else None
+
+
 def words(most: int) -> Clamp:
     """Any text of at most so many letters, of several lines too: of a box that is checked when it is used."""
 

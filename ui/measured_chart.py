@@ -44,12 +44,16 @@ FIT = Series(
 )
 
 
-def drawing(family: Family, choice: Choice) -> str:
-    """The chart of a choice. Raises ValueError if nothing was measured there."""
-    return picture_chart(family, choice) if choice.view == PICTURE else model_chart(family, choice)
+def drawing(family: Family, choice: Choice, hidden: Sequence[str] | None = None) -> str:
+    """The chart of a choice. Raises ValueError if nothing was measured there.
+
+    hidden: see `chart.chart_html`.
+    """
+    draw = picture_chart if choice.view == PICTURE else model_chart
+    return draw(family, choice, hidden)
 
 
-def picture_chart(family: Family, choice: Choice) -> str:
+def picture_chart(family: Family, choice: Choice, hidden: Sequence[str] | None = None) -> str:
     """What a picture costs against what it is worth: a line a model, a point a step count, the frontier."""
     cells = choice.cells(family)
     if not cells:
@@ -75,10 +79,10 @@ def picture_chart(family: Family, choice: Choice) -> str:
     )
     line = Line(FRONTIER.key, tuple((cost_of(cell, choice.cost), cell.frechet) for cell in best))
     series = [*_series(family, cells, choice), FRONTIER]
-    return chart.chart_html(series, points, axes, [line], walk_series=True)
+    return chart.chart_html(series, points, axes, [line], walk_series=True, of=family.name, hidden=hidden)
 
 
-def model_chart(family: Family, choice: Choice) -> str:
+def model_chart(family: Family, choice: Choice, hidden: Sequence[str] | None = None) -> str:
     """What a pass of a model costs against what its pictures are worth, at one step count, with a line."""
     cells = at_steps(family, choice)
     if not cells:
@@ -106,7 +110,8 @@ def model_chart(family: Family, choice: Choice) -> str:
     )
     series = _series(family, cells, choice)
     lines = [Line(FIT.key, through)] if through else []
-    return chart.chart_html([*series, FIT] if lines else series, points, axes, lines)
+    series += [FIT] if lines else []
+    return chart.chart_html(series, points, axes, lines, of=family.name, hidden=hidden)
 
 
 def at_steps(family: Family, choice: Choice) -> list[Cell]:

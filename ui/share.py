@@ -63,6 +63,8 @@ class Entry:
 
     def named(self, value: Any) -> str:
         """A value as a notice tells it."""
+        if value is None or value == "":
+            return "none"
         if self.words is not None:
             return self.words[value]
         if isinstance(value, list):

@@ -3,6 +3,8 @@
 import gradio as gr
 import pytest
 
+from dit.measured import save_family
+from tests.families import made_up
 from ui.clamps import number, one_of, several_of, whole, words
 from ui.controls import LAST
 from ui.page import build
@@ -112,9 +114,16 @@ def test_a_key_stands_for_one_control(share: Share) -> None:
 
 
 @pytest.fixture(scope="module")
-def studio() -> Studio:
-    """The bundled models."""
-    return open_studio(limit=2)
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    """The bundled models, with two tables and a file that is none."""
+    tables = tmp_path_factory.mktemp("tables")
+    save_family(tables / "toys.json", made_up())
+    one = [("only, <b>", 10_000_000)]
+    save_family(
+        tables / "others.json", made_up("others", one, samplers=["heun"], guidances=[(1.5, (1.0, 9.0))])
+    )
+    (tables / "wrong.json").write_text("{}")
+    return open_studio(limit=2, tables=tables)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +151,12 @@ def test_nothing_in_an_address_is_an_error_of_the_page(address: Share) -> None:
                         "maximum", control.maximum
                     )
                     assert control.minimum <= value <= top, (name, text)
+                if isinstance(control, gr.Radio | gr.CheckboxGroup):
+                    update = taken[name] if isinstance(taken[name], dict) else {}
+                    choices = update.get("choices", control.choices)
+                    offered = [each[1] if isinstance(each, tuple) else each for each in choices]
+                    ticked = value if isinstance(control, gr.CheckboxGroup) else [value]
+                    assert all(one in offered or one is None for one in ticked), (name, text)
                 if isinstance(control, gr.Dropdown) and not control.allow_custom_value:
                     assert value in [choice for _, choice in control.choices], (name, text)
 
@@ -164,3 +179,53 @@ def test_the_budgets_slider_has_the_ends_of_its_family(address: Share) -> None:
     assert update["value"] == update["maximum"] < 400
     update = address.read([("budget-at", "-999")])[0]["budget-at"]
     assert update["value"] == update["minimum"] > -200
+
+
+def test_the_chart_is_part_of_the_address_and_fits_its_table(address: Share) -> None:
+    pairs = {"chart-family": "toys", "chart-view": "model", "chart-sampler": "ddpm", "chart-guidance": "3"}
+    pairs |= {"chart-caches": "2,1", "chart-steps": "8", "chart-pick": "big,8,ddim,none,1"}
+    pairs |= {"chart-hidden": "c2,small", "chart-cost": "seconds"}
+    taken, said = address.read(pairs.items())
+    values = {key: plain(value) for key, value in taken.items()}
+    assert said == [] and values == pairs | {"chart-caches": [2, 1], "chart-steps": 8}
+    taken, said = address.read((pairs | {"chart-family": "others"}).items())
+    values = {key: plain(value) for key, value in taken.items()}
+    assert (values["chart-sampler"], values["chart-pick"], values["chart-hidden"]) == ("heun", "", "c2")
+    for key, value in {
+        "sampler": "heun",
+        "guidance": "1.5 at levels 1–9",
+        "pick": "none",
+        "hidden": "c2",
+    }.items():
+        assert f"chart-{key} does not fit the rest; {value} is taken" in said
+    assert len(said) == 4
+    odd = "only, <b>,4,heun,1.5 at levels 1–9,2"
+    taken, said = address.read(
+        [("chart-family", "others"), ("chart-pick", odd), ("chart-hidden", "only%2C%20%3Cb%3E")]
+    )
+    assert (
+        said == []
+        and plain(taken["chart-pick"]) == odd
+        and plain(taken["chart-hidden"]) == "only%2C%20%3Cb%3E"
+    )
+    for key, text in (("pick", "big,8,ddim,none,9"), ("hidden", "m0"), ("steps", "7"), ("caches", "1,7")):
+        assert len(address.read([(f"chart-{key}", text)])[1]) == 1, key
+    taken, said = address.read([("chart-family", "wrong"), ("chart-steps", "8")])
+    assert plain(taken["chart-family"]) == "wrong" and said == [
+        "chart-steps does not fit the rest; none is taken"
+    ]
+
+
+def test_what_is_drawn_follows_from_the_address(address: Share) -> None:
+    """And nothing from it is drawn that a table does not have, whatever it says."""
+    _, draw = next(extra for extra in address.extras)
+    for key in [key for key in address.keys if key.startswith("chart-")]:
+        for text in [*NASTY, "wrong", "others", "toys"]:
+            taken, _ = address.read([(key, text)])
+            drawn = list(draw(taken).values())
+            assert not taken or any("<svg" in str(one) or "train.sweep" in str(one) for one in drawn)
+            assert all("<script>" not in str(one) for one in drawn)
+    pairs = {"chart-family": "toys", "chart-pick": "big,8,ddim,none,1", "chart-hidden": "small,frontier"}
+    taken, _ = address.read(pairs.items())
+    _, chart, _, pictures, opened = draw(taken).values()
+    assert 'data-hidden="small frontier"' in chart and "big, 8 steps" in pictures and not opened["visible"]
