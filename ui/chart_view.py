@@ -204,18 +204,15 @@ def _controls(tables: Tables, first: str | None, start: dict[str, dict]) -> Togg
 
 
 def _given(update: dict[str, Any]) -> dict[str, Any]:
-    return {name: update[name] for name in ("choices", "value", "visible")}
+    return {name: update[name] for name in ("choices", "value", "visible") if name in update}
 
 
 def toggles(tables: Tables, name: str | None) -> dict[str, dict[str, Any]]:
     """What each toggle offers for a family, as updates; nothing where its table is missing or empty."""
     family = family_of(tables, name)
     if family is None or not family.cells:
-        empty = gr.update(choices=[], value=None, visible=False)
-        return dict.fromkeys(("sampler", "guidance", "steps"), empty) | {
-            "cost": gr.update(value=MACS, visible=False),
-            "caches": empty | {"value": []},
-        }
+        # Choices and values stay: those that are under way would be refused if there was nothing to choose.
+        return dict.fromkeys(("cost", "sampler", "guidance", "caches", "steps"), gr.update(visible=False))
     options, usual = Options.of(family), Choice.of(family)
     guidance = next(text for text, pair in options.guidances.items() if pair == usual.guidance)
     return {

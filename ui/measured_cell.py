@@ -35,9 +35,8 @@ CSS = """
   margin: 0; }
 .dl-picked .dl-pictures figure { max-width: 150px; padding: 3px; border-radius: 10px; }
 .dl-picked figure[role=button] { cursor: pointer; }
-.dl-picked figure:is([aria-pressed=true], :hover[role=button]) { background: var(--background-fill-secondary);
-  box-shadow: 0 0 0 1px var(--border-color-primary); }
-.dl-picked figure[aria-pressed=true] { box-shadow: 0 0 0 2px var(--color-accent); }
+.dl-picked figure[role=button]:hover { box-shadow: 0 0 0 1px var(--border-color-primary); }
+.dl-picked figure[role=button][aria-pressed=true] { box-shadow: 0 0 0 2px var(--color-accent); }
 .dl-picked figure:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 """
 
@@ -183,10 +182,13 @@ def pictured(studio: Studio, family: Family, cell: Cell, differs: bool, restored
     """
     if reason := unfit(studio, cell):
         return cell_html(family, cell, f"Explore has not followed: {reason}.", None)
-    told, chosen = (WAITS, -1) if restored else (FOLLOWED, 0)
+    told = WAITS if restored else FOLLOWED
     if differs:
-        told += f" But this page has other weights of {cell.model}, which draw other pictures."
-    return cell_html(family, cell, told, chosen)
+        told = (
+            f"The page has other weights of {cell.model} than drew these: Explore, set to the same, draws "
+            "other pictures."
+        )
+    return cell_html(family, cell, told, -1 if restored else 0)
 
 
 def strip(source: str) -> np.ndarray:

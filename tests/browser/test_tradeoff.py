@@ -172,7 +172,6 @@ def test_a_link_with_nonsense_opens_and_says_what_was_changed(browser: Browser, 
         expect(notice).to_contain_text(part)
     page.goto(f"{address}/?tab=tradeoff&chart-family=wrong")
     expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=20_000)
-    page.wait_for_function("location.search.includes('chart-sampler=')")  # of which there is none
     page.reload()
     expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=20_000)
     expect(notice).to_be_hidden()
@@ -184,8 +183,12 @@ def test_what_is_hidden_is_so_in_its_own_family_and_something_is_always_drawn(pa
     shown = page.locator("#measured-chart .dl-point:visible")
     page.locator("#measured-chart .dl-key", has_text="middle").click()
     expect(shown).to_have_count(2 * len(STEPS))
+    refused = []
+    page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
     toggle(page, "family", "wrong")
     expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=10_000)
+    page.wait_for_timeout(1000)
+    assert not refused  # the values of the family before, say
     toggle(page, "family", "toys")
     expect(shown).to_have_count(3 * len(STEPS), timeout=10_000)
     ticked = page.locator("#chart-caches input:checked")

@@ -192,7 +192,7 @@ def test_the_pictures_of_a_cell_are_cut_apart_and_named(family):
 def test_whether_explore_follows_is_said(studio, family):
     cell = cell_of(family, model="big")
     assert FOLLOWED in pictured(studio, family, cell, False)
-    assert "other weights of big, which draw other" in pictured(studio, family, cell, True)
+    assert "other weights of big than drew these" in pictured(studio, family, cell, True)
     assert WAITS in pictured(studio, family, cell, False, restored=True)
     away = pictured(studio, family, cell_of(family, model="middle"), False)
     assert "has not followed: middle is not among" in away and "data-chosen" not in away
