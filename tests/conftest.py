@@ -1,11 +1,14 @@
 """What all tests share: a cache of their own, one thread, the authors' numbers, small random models."""
 
+import base64
 import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,10 +17,14 @@ from torch import Tensor
 import dit
 from dit.backbone import Backbone
 from dit.config import ModelConfig
+from dit.digest import digest_of
 from dit.dit import DiT
-from dit.measured import save_family
+from dit.measured import Family, save_family
+from dit.pictures import png
+from dit.pipeline import Pipeline
 from dit.presets import MODELS
 from tests.families import made_up
+from train.draws import Draw, draw
 
 DATA = Path(__file__).parent / "data"
 
@@ -135,11 +142,34 @@ def ladder_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
 
 
+DRAWN = {"model": "big", "sampler": "ddim", "steps": 4, "guidance_scale": 3.0, "cache_every": 1}
+
+
+def drawn_by(path: Path, family: Family) -> Family:
+    """A made-up family whose model "big" is a file's, and whose cell `DRAWN` has the pictures of that."""
+    pipeline, first = Pipeline.load(path), 7
+    wish = Draw(samples=len(SERVED_CLASSES), steps=4, guidance_scale=3.0, sampler="ddim", seed=first)
+    row = np.concatenate(list(draw([pipeline], wish, progress=False)[0]), axis=1)
+    thumbnails = "data:image/png;base64," + base64.b64encode(png(row)).decode()
+    models = tuple(
+        replace(model, network=digest_of(dit.load(path))) if model.name == "big" else model
+        for model in family.models
+    )
+    cells = tuple(
+        replace(cell, thumbnails=thumbnails, seed=first)
+        if all(getattr(cell, name) == value for name, value in DRAWN.items())
+        else cell
+        for cell in family.cells
+    )
+    assert sum(cell.thumbnails == thumbnails for cell in cells) == 1
+    return replace(family, models=models, cells=cells)
+
+
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory, ladder_files: list[Path]) -> Iterator[str]:
     """Address of the app: the bundled models, the random ones, "edm", and "free", which knows no classes.
 
-    Of the random ones there is a table, made up, and another file that is none.
+    Of the random ones there is a table, made up but for what `drawn_by` says, and another file that is none.
     """
     from benchmarks.browser import serve  # needs playwright, which the other tests do without
 
@@ -149,8 +179,8 @@ def address(tmp_path_factory: pytest.TempPathFactory, ladder_files: list[Path]) 
         random_weights(folder / "free.safetensors", "DiT-C/4", classes=()),
     ]
     tables = folder / "tables"
-    save_family(tables / "toys.json", made_up())
-    (tables / "wrong.json").write_text("{}")
+    save_family(tables / "toys.json", drawn_by(ladder_files[1], made_up()))
+    (tables / "wrong.json").write_text("{}")  # and none for the bundled ones
     arguments = ["--weights", *map(str, [*ladder_files, *others]), "--tables", str(tables)]
     with serve(arguments, folder / "app.log") as served:
         yield served.address

@@ -34,6 +34,7 @@ DIT = {
     "models": {"backbone", "config", "diffit", "diffit_image", "dit", "unet"},
     "memory": {"config", "models"},
     "measured": {"files"},
+    "digest": {"backbone"},
     "papers": {"config", "presets"},
     "counts": {"config", "flops", "models"},
     "samplers": {"diffusion"},

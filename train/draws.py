@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dit.backbone import Backbone
 from dit.config import ModelConfig
+from dit.digest import digest_of
 from dit.files import atomic_write, discard_partials
 from dit.pipeline import Pipeline, find_device
 from dit.settings import SampleSettings
@@ -136,15 +136,6 @@ def describe(pipeline: Pipeline, wish: Draw) -> dict[str, Any]:
     autoencoder = pipeline.autoencoder.source if pipeline.autoencoder else None
     settings = {name: value for name, value in asdict(wish).items() if name != "samples"}
     return {"network": digest_of(pipeline.model), "autoencoder": autoencoder} | settings
-
-
-def digest_of(model: Backbone) -> str:
-    """SHA-256 of a network's config and numbers, in hexadecimal, whatever file they came from."""
-    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _share(pipelines: Sequence[Pipeline], batches: list[range], work: Any) -> None:

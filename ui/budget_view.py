@@ -14,6 +14,7 @@ import gradio as gr
 from ui import costs, jobs
 from ui.budget import allow, budget_at, positions, usual
 from ui.budget_html import SCRIPT, Shown, reading_html
+from ui.clamps import one_of, whole
 from ui.explore import Refresh
 from ui.families import Group
 from ui.fixed import clamps, class_box, guidance_slider, pictures_slider, sampler_box, seed_box
@@ -21,7 +22,7 @@ from ui.judge import Judge
 from ui.pictures import empty_html
 from ui.progress import Pace, ended, status_of
 from ui.request import PAGE_STEPS, Wish
-from ui.share import Share, one_of, whole
+from ui.share import Share
 from ui.studio import Studio
 from ui.turns import Turns
 

@@ -21,7 +21,7 @@ FAINT, FIRM, DASHED, DOTTED, BAND = "faint", "firm", "dashed", "dotted", "band" 
 WHISKER = "whisker"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Series:
     """Points that look alike, and are shown and hidden together."""
 
@@ -152,11 +152,15 @@ def chart_html(
     axes: Axes,
     lines: Sequence[Line] = (),
     walk_series: bool = False,
+    of: str = "",
+    hidden: Sequence[str] | None = None,
 ) -> str:
     """Legend, drawings for wide and narrow pages, tooltip. Wants CSS and SCRIPT of `chart_behaviour`.
 
     walk_series: arrows right and left go along a series, up and down to the next one; else right and down go
     to the next point on the right, whatever it is of.
+    of: what it is a chart of. In the next chart of the same, what a reader has hidden stays so.
+    hidden: keys of what is hidden at first, instead; the component's event "legend" tells when that changes.
     """
     legend = "".join(
         f'<button type="button" class="dl-key dl-{one.colour}" data-key="{one.key}" '
@@ -167,7 +171,9 @@ def chart_html(
         if not one.of
     )
     drawings = "".join(_drawing(canvas.fitted(axes), series, points, axes, lines) for canvas in CANVASES)
-    walk = " data-walk" if walk_series else ""
+    walk = (" data-walk" if walk_series else "") + f' data-of="{html.escape(of, quote=True)}"'
+    if hidden is not None:
+        walk += f' data-hidden="{html.escape(" ".join(hidden), quote=True)}"'
     return (
         f'<div class="dl-chart"{walk}><div class="dl-legend" role="group" aria-label="show or hide">{legend}'
         f'</div><div class="dl-plot">{drawings}<div class="dl-tip" role="status" hidden></div></div></div>'

@@ -72,10 +72,10 @@ CSS = (
 )
 
 # Points lie close together: not the one that is hit is meant, but the nearest. Listens on the component,
-# which stays when its contents are set anew; what is hidden then stays so.
+# which stays when its contents are set anew; what is hidden then stays so, unless they are of something else.
 SCRIPT = """
 const NEAR = 26, hidden = new Set();
-let pinned = null;
+let pinned = null, of = null;
 const all = (selector) => [...element.querySelectorAll(selector)];
 const centre = (point) => {
   const box = point.querySelector('.dl-mark').getBoundingClientRect();
@@ -172,14 +172,23 @@ element.addEventListener('click', (event) => {
   if (!key) return;
   if (!hidden.delete(key.dataset.key)) hidden.add(key.dataset.key);
   hide(key);
+  trigger('legend', { hidden: [...hidden] });
   if (pinned && !pinned.getClientRects().length) pin(null);
   rove(visible()[0]?.[0]);
 });
 new ResizeObserver(() => { if (pinned) show(pinned); rove(visible()[0]?.[0]); }).observe(element);
+const begin = () => {  // what is hidden in a chart that has just come
+  const chart = element.querySelector('.dl-chart')?.dataset;
+  if (!chart || chart.of !== of || 'hidden' in chart) hidden.clear();
+  of = chart ? chart.of : null;
+  for (const key of (chart?.hidden || '').split(' ').filter(Boolean)) hidden.add(key);
+  for (const key of all('.dl-key')) hide(key);
+};
+begin();
 watch('value', () => {
   pinned = null;
   show(null);
-  for (const key of all('.dl-key')) hide(key);
+  begin();
   rove(visible()[0]?.[0]);
 });
 """

@@ -2,8 +2,9 @@
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -11,17 +12,26 @@ import gradio as gr
 from dit.measured import Family
 from ui import chart_behaviour, measured_cell
 from ui.explore import Explore
-from ui.measured_cell import cell_html, none_html, picked, sent, unfit
-from ui.measured_chart import drawing
-from ui.measured_choice import MACS, MODEL, PICTURE, SECONDS, Choice, Options, cache_text, guidance_text
+from ui.measured_cell import (
+    cell_of,
+    chosen_picture,
+    none_html,
+    pick_of,
+    picked,
+    pictured,
+    sent,
+    unfit,
+)
+from ui.measured_chart import drawing, keys
+from ui.measured_choice import MACS, MODEL, PICTURE, SECONDS, Choice, Options, cache_text
 from ui.measured_words import behind, seen
-from ui.share import Share, one_of, several_of
+from ui.shelf import Shelf
 from ui.studio import Studio
-from ui.tables import Tables, family_of, load_tables, no_table
+from ui.tables import Tables, family_of, first_of
 
 HOW = (
     "Point at a mark, or press Tab and then the arrow keys. A click or Enter shows the pictures behind it, "
-    "and sets Explore to its settings. The legend hides and shows. 1 GMAC is 10⁹ multiply-accumulates; "
+    "and sets Explore to draw them again. The legend hides and shows. 1 GMAC is 10⁹ multiply-accumulates; "
     "guidance, and what caching saves, are counted."
 )
 WAITING = "The pictures of a point appear here, once one is clicked."
@@ -43,7 +53,7 @@ CSS = (
 
 @dataclass(frozen=True)
 class Toggles:
-    """The controls of the view, in the order in which `Choice.of` takes their values, after the family."""
+    """The controls of the view; but for the family, they are called as `Choice.of` takes their values."""
 
     family: gr.Radio
     view: gr.Radio
@@ -58,81 +68,93 @@ class Toggles:
         return [getattr(self, item.name) for item in fields(self)]
 
 
+NAMES = [item.name for item in fields(Toggles) if item.name != "family"]
+
+
 @dataclass(frozen=True)
 class ChartView:
     """What others need of this view: to keep its state elsewhere, and to set it from there."""
 
     toggles: Toggles
-    tables: Tables
+    shelf: Shelf
     drawn: tuple[gr.components.Component, ...]  # sentences, chart, and what stands behind its numbers
-    missing: str  # what is said where there is no table at all
-
-    def fit(self, sent: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Updates of the toggles for values from anywhere, each brought to what its table has.
-
-        sent: by their names in `Toggles`; what is left out is as at the start.
-        """
-        name = sent.get("family")
-        name = name if family_of(self.tables, name) else next(iter(self.tables), None)
-        view = MODEL if sent.get("view") == MODEL else PICTURE
-        updates = _visible(toggles(self.tables, name), view)
-        family = family_of(self.tables, name)
-        if family and family.cells:
-            rest = ("cost", "sampler", "guidance", "caches", "steps")
-            choice = Choice.of(family, view, *(sent.get(key) for key in rest))
-            values = {key: getattr(choice, key) for key in ("cost", "sampler", "steps")}
-            values |= {"guidance": guidance_text(choice.guidance), "caches": list(choice.caches)}
-            updates = {key: update | {"value": values[key]} for key, update in updates.items()}
-        return {"family": gr.update(value=name), "view": gr.update(value=view)} | updates
+    picture: tuple[gr.components.Component, ...]  # the pictures of a point, and the button that follows them
+    pick: gr.Textbox  # the point, as `pick_of` names it; empty: none
+    hidden: gr.Textbox  # keys of what the legend has hidden, with commas between
 
 
-def build(studio: Studio, explore: Explore, tabs: gr.Tabs) -> ChartView:
+def build(studio: Studio, explore: Explore, tabs: gr.Tabs, shelf: Shelf) -> ChartView:
     """Lay out the view and wire it. tabs: those of the page, of which Explore can be opened."""
-    tables = load_tables(studio.tables)
-    first = next(iter(tables), None)
-    start = toggles(tables, first)
-    controls = _controls(tables, first, start)
-    missing = no_table(studio.tables)
-    said, drawn, told = shown(tables, missing, first, *(None,) * 6)
+    tables, first = shelf.tables, first_of(shelf.tables)
+    controls = _controls(tables, first, toggles(tables, first))
+    said, drawn, told = shown(shelf, first)
     plot = gr.HTML(drawn, js_on_load=chart_behaviour.SCRIPT, elem_id="measured-chart")
-    pictures = gr.HTML(none_html(WAITING) if drawn and said else "", elem_id="cell-pictures")
+    pictures = gr.HTML(
+        none_html(WAITING) if said else "", js_on_load=measured_cell.SCRIPT, elem_id="cell-pictures"
+    )
     opened = gr.Button("Open in Explore", visible=False, elem_id="open-explore")
     words = gr.HTML(said, elem_id="chart-seen")
     notes = gr.HTML(told, elem_id="chart-notes")
+    pick = gr.Textbox("", visible="hidden", label="Point", elem_id="chart-pick")
+    hidden = gr.Textbox("", visible="hidden", label="Hidden", elem_id="chart-hidden")
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}
 
     def on_choice(family: str | None, *values: Any) -> tuple:
-        updates = _visible(toggles(tables, family), values[0])
+        chosen = dict(zip(NAMES, values, strict=True))
+        updates = visible_in(chosen["view"], toggles(tables, family))
         seen_now = (gr.update(visible=updates[name]["visible"]) for name in ("cost", "steps"))
-        return *shown(tables, missing, family, *values), *seen_now
+        ticked = gr.skip() if chosen["caches"] else updates["caches"]  # something is always drawn
+        return *shown(shelf, family, chosen), *seen_now, ticked
 
     def on_family(family: str | None, view: str) -> tuple:
-        updates = _visible(toggles(tables, family), view)
-        offered = (updates[name] for name in ("cost", "sampler", "guidance", "caches", "steps"))
-        return *shown(tables, missing, family, view, *(None,) * 5), none_html(WAITING), *offered
+        updates = visible_in(view, toggles(tables, family))
+        offered_now = (updates[name] for name in ("cost", "sampler", "guidance", "caches", "steps"))
+        said, *drawn = shown(shelf, family, {"view": view})
+        empty = none_html(WAITING) if said else ""
+        return said, *drawn, empty, gr.update(visible=False), "", "", *offered_now
 
     def on_pick(family: str | None, event: gr.EventData, *values: Any) -> tuple:
         measured, cell = picked(tables, family, event._data)
-        reason = unfit(studio, cell)
-        settings = [gr.skip()] * len(explore.outputs()) if reason else sent(studio, cell, values)
-        return cell_html(measured, cell, reason), gr.update(visible=not reason), *settings
+        follows = not unfit(studio, cell)
+        settings = sent(studio, cell, values) if follows else [gr.skip()] * len(explore.outputs())
+        shown_now = pictured(studio, measured, cell, shelf.differs(family, cell))
+        return shown_now, gr.update(visible=follows), pick_of(cell), *settings
 
-    drawn_anew = [words, plot, notes, controls.cost, controls.steps]
+    def on_picture(family: str | None, pick: str, event: gr.EventData, *values: Any) -> tuple:
+        cell = cell_of(family_of(tables, family), pick)
+        if cell is None or unfit(studio, cell):
+            raise gr.Error("no such point; load the page again", print_exception=False)
+        picture = chosen_picture(cell, event._data)
+        return gr.update(visible=True), *sent(studio, cell, values, picture)
+
+    def on_legend(family: str | None, event: gr.EventData) -> str:
+        return ",".join(known_keys(family_of(tables, family), event._data))
+
+    drawn_anew = [words, plot, notes, controls.cost, controls.steps, controls.caches]
     gr.on(
         [control.change for control in controls.inputs()], on_choice, controls.inputs(), drawn_anew, **latest
     )
     controls.family.input(
         on_family,
         [controls.family, controls.view],
-        [words, plot, notes, pictures, *controls.inputs()[2:]],
+        [words, plot, notes, pictures, opened, pick, hidden, *controls.inputs()[2:]],
         **latest,
     )
+    plot.legend(on_legend, controls.family, hidden, **latest)
     explore.refresh(
         plot.pick(
             on_pick,
             [controls.family, *explore.controls.inputs()],
-            [pictures, opened, *explore.outputs()],
+            [pictures, opened, pick, *explore.outputs()],
+            **latest,
+        )
+    )
+    explore.refresh(
+        pictures.choose(
+            on_picture,
+            [controls.family, pick, *explore.controls.inputs()],
+            [opened, *explore.outputs()],
             **latest,
         )
     )
@@ -140,45 +162,20 @@ def build(studio: Studio, explore: Explore, tabs: gr.Tabs) -> ChartView:
         lambda: gr.Tabs(selected="explore"), None, tabs, js="() => { window.scrollTo(0, 0); }", **quick
     )
 
-    return ChartView(controls, tables, (words, plot, notes), missing)
+    return ChartView(controls, shelf, (words, plot, notes), (pictures, opened), pick, hidden)
 
 
-def register(view: ChartView, share: Share) -> None:
-    """Put the toggles into the page's address; what a table does not have becomes what it has most of."""
-    options = [Options.of(table) for table in view.tables.values() if isinstance(table, Family)]
-    steps = {str(count): count for option in options for count in option.steps}
-    caches = {str(every): every for option in options for every in option.caches}
-    clamps = {
-        "family": one_of(view.tables),
-        "view": one_of((PICTURE, MODEL)),
-        "cost": one_of((MACS, SECONDS)),
-        "sampler": one_of({sampler for option in options for sampler in option.samplers}),
-        "guidance": one_of({text for option in options for text in option.guidances}),
-        "caches": lambda text: [caches[item] for item in several_of(caches)(text)],
-        "steps": lambda text: steps[one_of(steps)(text)],
-    }
-    keys = {name: f"chart-{name}" for name in clamps}
-    for name, clamp in clamps.items():
-        share.add(keys[name], getattr(view.toggles, name), clamp)
-
-    def settle(taken: dict[str, Any]) -> dict[str, Any]:
-        sent = {name: taken[key] for name, key in keys.items() if key in taken}
-        return {keys[name]: update for name, update in view.fit(sent).items()} if sent else {}
-
-    def draw(taken: dict[str, Any]) -> dict[Any, Any]:
-        if keys["family"] not in taken:  # settled: all of them, or none
-            return {}
-        values = [taken[keys[name]]["value"] for name in clamps]
-        return dict(zip(view.drawn, shown(view.tables, view.missing, *values), strict=True))
-
-    share.settle(settle)
-    share.also(view.drawn, draw)
+def known_keys(family: Family | None, sent: Any) -> list[str]:
+    """Of what the browser says is hidden, what a family's charts can hide."""
+    wanted = sent.get("hidden") if isinstance(sent, dict) else None
+    return [key for key in keys(family) if key in wanted] if family and isinstance(wanted, list) else []
 
 
 def _controls(tables: Tables, first: str | None, start: dict[str, dict]) -> Toggles:
     """The row above the chart; what there is no choice of is not shown."""
-    start = _visible(start, PICTURE)
-    with gr.Row(visible=bool(tables), elem_id="chart-toggles"):
+    start = visible_in(PICTURE, start)
+    readable = any(isinstance(table, Family) for table in tables.values())
+    with gr.Row(visible=readable or len(tables) > 1, elem_id="chart-toggles"):
         family = gr.Radio(
             list(tables), value=first, label="Family", visible=len(tables) > 1, elem_id="chart-family",
             min_width=140,
@@ -199,26 +196,24 @@ def _controls(tables: Tables, first: str | None, start: dict[str, dict]) -> Togg
             label="Guidance scale", elem_id="chart-guidance", min_width=160, **_given(start["guidance"])
         )
         caches = gr.CheckboxGroup(
-            label="Attention and MLPs", elem_id="chart-caches", min_width=180,
+            label="Reuse between steps (caching)", elem_id="chart-caches", min_width=260,
+            info="Attention and MLPs are computed at some steps only; between, what they gave is used again",
             **_given(start["caches"]),
         )  # fmt: skip
     return Toggles(family, view, cost, sampler, guidance, caches, steps)
 
 
 def _given(update: dict[str, Any]) -> dict[str, Any]:
-    return {name: update[name] for name in ("choices", "value", "visible")}
+    return {name: update[name] for name in ("choices", "value", "visible") if name in update}
 
 
 def toggles(tables: Tables, name: str | None) -> dict[str, dict[str, Any]]:
     """What each toggle offers for a family, as updates; nothing where its table is missing or empty."""
     family = family_of(tables, name)
     if family is None or not family.cells:
-        empty = gr.update(choices=[], value=None, visible=False)
-        return dict.fromkeys(("sampler", "guidance", "steps"), empty) | {
-            "cost": gr.update(value=MACS, visible=False),
-            "caches": empty | {"value": []},
-        }
-    options, usual = Options.of(family), Choice.of(family, *(None,) * 6)
+        # Choices and values stay: those that are under way would be refused if there was nothing to choose.
+        return dict.fromkeys(("cost", "sampler", "guidance", "caches", "steps"), gr.update(visible=False))
+    options, usual = Options.of(family), Choice.of(family)
     guidance = next(text for text, pair in options.guidances.items() if pair == usual.guidance)
     return {
         "cost": gr.update(value=MACS, visible=True),
@@ -233,7 +228,7 @@ def _offer(choices: list, value: Any) -> dict[str, Any]:
     return gr.update(choices=choices, value=value, visible=len(choices) > 1)
 
 
-def _visible(updates: dict[str, dict[str, Any]], view: str) -> dict[str, dict[str, Any]]:
+def visible_in(view: str, updates: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Without the toggles that mean nothing in a view."""
     cost, steps = updates["cost"], updates["steps"]
     return updates | {
@@ -242,20 +237,27 @@ def _visible(updates: dict[str, dict[str, Any]], view: str) -> dict[str, dict[st
     }
 
 
-def shown(tables: Tables, missing: str, name: Any, *values: Any) -> tuple[str, str, str]:
-    """What is seen, the chart, and what stands behind its numbers. values: as `Choice.of` takes them.
+def shown(
+    shelf: Shelf,
+    name: Any,
+    sent: Mapping[str, Any] = MappingProxyType({}),
+    hidden: Sequence[str] | None = None,
+) -> tuple[str, str, str]:
+    """What is seen, the chart, and what stands behind its numbers.
 
-    missing: what to say where there is no table at all.
+    sent: as `Choice.of` takes it. hidden: keys of what is, if it is not to stay as it was.
     """
-    family = family_of(tables, name)
+    family = family_of(shelf.tables, name)
     if family is None:
-        return "", none_html(tables[name] if isinstance(name, str) and name in tables else missing), ""
+        known = isinstance(name, str) and name in shelf.tables
+        return "", none_html(shelf.tables[name] if known else shelf.missing), ""
     try:
-        choice = Choice.of(family, *values)
-        drawn = drawing(family, choice)
+        choice = Choice.of(family, sent)
+        drawn = drawing(family, choice, hidden)
     except ValueError as error:
         return "", none_html(str(error)), ""
-    said = "".join(f"<p>{unbroken(sentence)}</p>" for sentence in seen(family, choice))
+    sentences = [*seen(family, choice), *shelf.warning(name)]
+    said = "".join(f"<p>{unbroken(sentence)}</p>" for sentence in sentences)
     told = html.escape(behind(family, choice.cells(family)))
     return (
         f'<div class="dl-seen">{said}</div>',

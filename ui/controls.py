@@ -13,8 +13,9 @@ from dit.diffusion import NUM_TIMESTEPS
 from dit.flops import CACHEABLE
 from dit.samplers import OF_FORMULATION, SAMPLERS
 from ui import costs
+from ui.clamps import number, one_of, whole
 from ui.request import MAX_PICTURES, PAGE_SEED, PAGE_STEPS, Wish
-from ui.share import Share, number, one_of, whole
+from ui.share import Share
 from ui.studio import Studio
 
 RANDOM_SEEDS = 2**31

@@ -6,9 +6,9 @@ from typing import Any
 import gradio as gr
 
 from dit.samplers import OF_FORMULATION
+from ui.clamps import Clamp, number, one_of, whole, words
 from ui.controls import PAGE_GUIDANCE
 from ui.request import PAGE_SEED
-from ui.share import Clamp, number, one_of, whole, words
 from ui.studio import Studio
 
 CELL_PICTURES = 4  # with one setting, at most

@@ -10,6 +10,7 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from ui import costs, jobs
 from ui.axes import AXES, MAX_TEXT, Axis, parse_axis, usual_values
+from ui.clamps import one_of, whole, words
 from ui.controls import PAGE_CACHE
 from ui.explore import Refresh
 from ui.families import Group
@@ -21,7 +22,7 @@ from ui.judge import Judge
 from ui.pictures import empty_html
 from ui.progress import Pace, ended, status_of
 from ui.request import PAGE_STEPS, Wish
-from ui.share import Share, one_of, whole, words
+from ui.share import Share
 from ui.studio import Studio
 from ui.turns import Turns
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from urllib.parse import quote
 
 from dit.measured import Cell, Family, MeasuredModel, frontier
 from ui import chart
@@ -26,29 +27,33 @@ LINES = (chart.FIRM, chart.DASHED, chart.DOTTED)
 MARGIN = 0.04  # of an axis, beyond the outermost points
 DISTANCE = "Fréchet distance in the classifier's features"
 FRONTIER = Series(
-    "frontier",
-    "efficient frontier",
-    "through the points that no other beats: none is at most as dear and better",
-    "",
-    "slate",
+    key="frontier",
+    title="efficient frontier",
+    tip="through the points that no other beats: whatever is better than one of them costs more",
+    path="",
+    colour="slate",
     line=chart.BAND,
 )
 FIT = Series(
-    "fit",
-    "fitted line",
-    "least squares of the distance on the logarithm of GMACs",
-    "",
-    "slate",
+    key="fit",
+    title="fitted line",
+    tip="least squares of the distance on the logarithm of GMACs",
+    path="",
+    colour="slate",
     line=chart.DASHED,
 )
 
 
-def drawing(family: Family, choice: Choice) -> str:
-    """The chart of a choice. Raises ValueError if nothing was measured there."""
-    return picture_chart(family, choice) if choice.view == PICTURE else model_chart(family, choice)
+def drawing(family: Family, choice: Choice, hidden: Sequence[str] | None = None) -> str:
+    """The chart of a choice. Raises ValueError if nothing was measured there.
+
+    hidden: see `chart.chart_html`.
+    """
+    draw = picture_chart if choice.view == PICTURE else model_chart
+    return draw(family, choice, hidden)
 
 
-def picture_chart(family: Family, choice: Choice) -> str:
+def picture_chart(family: Family, choice: Choice, hidden: Sequence[str] | None = None) -> str:
     """What a picture costs against what it is worth: a line a model, a point a step count, the frontier."""
     cells = choice.cells(family)
     if not cells:
@@ -74,10 +79,10 @@ def picture_chart(family: Family, choice: Choice) -> str:
     )
     line = Line(FRONTIER.key, tuple((cost_of(cell, choice.cost), cell.frechet) for cell in best))
     series = [*_series(family, cells, choice), FRONTIER]
-    return chart.chart_html(series, points, axes, [line], walk_series=True)
+    return chart.chart_html(series, points, axes, [line], walk_series=True, of=family.name, hidden=hidden)
 
 
-def model_chart(family: Family, choice: Choice) -> str:
+def model_chart(family: Family, choice: Choice, hidden: Sequence[str] | None = None) -> str:
     """What a pass of a model costs against what its pictures are worth, at one step count, with a line."""
     cells = at_steps(family, choice)
     if not cells:
@@ -105,7 +110,8 @@ def model_chart(family: Family, choice: Choice) -> str:
     )
     series = _series(family, cells, choice)
     lines = [Line(FIT.key, through)] if through else []
-    return chart.chart_html([*series, FIT] if lines else series, points, axes, lines)
+    series += [FIT] if lines else []
+    return chart.chart_html(series, points, axes, lines, of=family.name, hidden=hidden)
 
 
 def at_steps(family: Family, choice: Choice) -> list[Cell]:
@@ -139,9 +145,21 @@ def _look(family: Family, name: str) -> tuple[str, str]:
     return COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
 
 
+def key_of(model: str) -> str:
+    """Of a model's series: its name, so that what is hidden stays so; without blanks, commas and quotes."""
+    return quote(model, safe="")
+
+
+def keys(family: Family) -> list[str]:
+    """Of all that the legend can hide in one of a family's charts."""
+    caches = sorted({cell.cache_every for cell in family.cells})
+    return [*(key_of(model.name) for model in family.models), *(f"c{every}" for every in caches),
+            FRONTIER.key, FIT.key]  # fmt: skip
+
+
 def _series_key(family: Family, cell: Cell, choice: Choice) -> str:
-    place = [model.name for model in family.models].index(cell.model)
-    return f"m{place}" if cell.cache_every == choice.caches[0] else f"m{place}-c{cell.cache_every}"
+    plain = cell.cache_every == choice.caches[0]
+    return key_of(cell.model) if plain else f"{key_of(cell.model)}:c{cell.cache_every}"
 
 
 def _series(family: Family, cells: Sequence[Cell], choice: Choice) -> list[Series]:
@@ -150,12 +168,15 @@ def _series(family: Family, cells: Sequence[Cell], choice: Choice) -> list[Serie
     models = [model for model in family.models if any(name == model.name for name, _ in measured)]
     series = []
     for model in models:
-        key, (colour, mark) = f"m{family.models.index(model)}", _look(family, model.name)
-        title = short_name(family, model.name)
-        series.append(Series(key, title, _about(model), mark, colour, line=chart.FIRM))
+        key, (colour, mark) = key_of(model.name), _look(family, model.name)
+        plain = Series(
+            key=key, title=short_name(family, model.name), tip=_about(model), path=mark, colour=colour,
+            line=chart.FIRM,
+        )  # fmt: skip
+        series.append(plain)
         series += [
-            Series(
-                f"{key}-c{every}", title, "", mark, colour, True, LINES[i % len(LINES)], (key, f"c{every}")
+            replace(
+                plain, key=f"{key}:c{every}", hollow=True, line=LINES[i % len(LINES)], of=(key, f"c{every}")
             )
             for i, every in enumerate(choice.caches)
             if i and (model.name, every) in measured
@@ -163,11 +184,12 @@ def _series(family: Family, cells: Sequence[Cell], choice: Choice) -> list[Serie
     caches = [every for every in choice.caches[1:] if any(cached == every for _, cached in measured)]
     return series + [
         Series(
-            f"c{every}",
-            f"attention and MLPs every {every} steps",
-            "hollow marks: between, what the blocks gave before is used again",
-            chart.CIRCLE,
-            "slate",
+            key=f"c{every}",
+            title=f"caching every {every} steps",
+            tip=f"hollow marks: attention and MLPs are computed every {every} steps; between, what they gave "
+            "before is used again",
+            path=chart.CIRCLE,
+            colour="slate",
             hollow=True,
         )
         for every in caches

@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from dit.measured import Cell, Family
@@ -51,26 +52,32 @@ class Choice:
     steps: int  # of the view of models
 
     @classmethod
-    def of(
-        cls, family: Family, view: Any, cost: Any, sampler: Any, guidance: Any, caches: Any, steps: Any
-    ) -> "Choice":
+    def of(cls, family: Family, sent: Mapping[str, Any] = MappingProxyType({})) -> "Choice":
         """What was sent, checked; what the family does not have becomes what it has most of.
 
-        guidance: as `guidance_text` has it. caches: a list. Raises ValueError for a family without cells.
+        sent: by the names above; guidance as `guidance_text` has it, caches a list. Raises ValueError for a
+        family without cells.
         """
         if not family.cells:
             raise ValueError(
                 f"the table of {family.name} has no cells; let python -m train.sweep go on with it"
             )
-        options, usual = Options.of(family), _usual(family)
-        known = [every for every in options.caches if isinstance(caches, list | tuple) and every in caches]
+        options, (sampler, guidance, cache) = Options.of(family), _usual(family)
+
+        def one(name: str, known: Sequence[Any], otherwise: Any) -> Any:
+            """A list of what is known: what was sent need not be hashable."""
+            return sent[name] if name in sent and sent[name] in list(known) else otherwise
+
+        wanted = sent.get("caches")
+        caches = [every for every in options.caches if isinstance(wanted, list | tuple) and every in wanted]
+        texts = {pair: text for text, pair in options.guidances.items()}
         return cls(
-            view=view if view in (PICTURE, MODEL) else PICTURE,
-            cost=cost if cost in (MACS, SECONDS) else MACS,
-            sampler=sampler if sampler in options.samplers else usual[0],
-            guidance=next((pair for text, pair in options.guidances.items() if text == guidance), usual[1]),
-            caches=tuple(known) or (usual[2],),
-            steps=steps if steps in options.steps else _usual_steps(family),
+            view=one("view", (PICTURE, MODEL), PICTURE),
+            cost=one("cost", (MACS, SECONDS), MACS),
+            sampler=one("sampler", options.samplers, sampler),
+            guidance=options.guidances[one("guidance", texts.values(), texts[guidance])],
+            caches=tuple(caches) or (cache,),
+            steps=one("steps", options.steps, _usual_steps(family)),
         )
 
     def setting(self, cache: int) -> tuple[Any, ...]:
@@ -117,4 +124,4 @@ def guidance_text(guidance: Guidance) -> str:
 
 def cache_text(every: int) -> str:
     """As a control shows it."""
-    return "at every step" if every == 1 else f"every {every} steps"
+    return "none" if every == 1 else f"compute every {every} steps"

@@ -44,7 +44,7 @@ def setting_text(setting: tuple[Any, ...]) -> str:
     guidance = (
         "no guidance" if (scale, interval) == (1, None) else f"guidance {guidance_text((scale, interval))}"
     )
-    cached = "" if cache == 1 else f", attention and MLPs every {cache} steps"
+    cached = "" if cache == 1 else f", caching every {cache} steps"
     return f"{sampler}, {guidance}{cached}"
 
 
@@ -116,7 +116,7 @@ def _small_and_large(family: Family, choice: Choice) -> str:
     best = min(small, key=lambda cell: cell.frechet)
     first = next((cell for cell in large if cell.frechet <= best.frechet), None)
     told = (
-        f"{little}, the smallest model, comes to {three(best.frechet)} at best, in "
+        f"{little}, the smallest model, gets to {three(best.frechet)} at best, in "
         f"{count_of('step', best.steps)} for {priced(cost_of(best, cost), cost)}; "
     )
     if first is None:
@@ -124,7 +124,7 @@ def _small_and_large(family: Family, choice: Choice) -> str:
     times = f"{three(cost_of(first, cost) / cost_of(best, cost))} times the {WORD[cost]}"
     summit = min(cell.frechet for cell in large)
     beyond = (
-        f" What {big} comes to, {three(summit)}, no number of steps tried brings {little} to."
+        f" {big} gets down to {three(summit)}, where {little} does not get at any number of steps tried."
         if summit < best.frechet
         else ""
     )
@@ -160,7 +160,7 @@ def _caching(family: Family, choice: Choice, every: int) -> str:
         if (cell.model, cell.steps) in plain and cell.steps > 1
     ]
     if not both:
-        return f"Attention and MLPs every {every} steps were not measured with these settings."
+        return f"Caching every {every} steps was not measured with these settings."
 
     def ratio(value: Callable[[Cell], float]) -> float:
         return median(value(cached) / value(other) for other, cached in both)
@@ -168,7 +168,7 @@ def _caching(family: Family, choice: Choice, every: int) -> str:
     cost, distance = ratio(lambda cell: cost_of(cell, choice.cost)), ratio(lambda cell: cell.frechet)
     better = sum(cached.frechet < other.frechet for other, cached in both)
     return (
-        f"Attention and MLPs every {every} steps: {three(100 * cost)} % of the "
+        f"Attention and MLPs computed every {every} steps only: {three(100 * cost)} % of the "
         f"{WORD[choice.cost]} at {three(100 * distance)} % of the distance "
         f"(medians of {len(both)} pairs alike in model and steps; nearer in {better} of them)."
     )
@@ -226,7 +226,7 @@ def behind(family: Family, cells: Sequence[Cell]) -> str:
     """What the numbers are of: measure, pictures, reference set, features, machine."""
     counts = sorted({cell.samples for cell in cells})
     number = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    told = [f"{NOT_FID}. {number} pictures a point."]
+    told = [f"{NOT_FID}. Each point is measured on {number} pictures."]
     heads = {"reference": "Compared with", "features": "Features", "machine": "Seconds on"}
     told += [
         f"{head}: {plain(family.about[name])}." for name, head in heads.items() if family.about.get(name)

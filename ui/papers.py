@@ -17,17 +17,20 @@ from ui.sortable import Column, Value
 COUNTS = Path(__file__).resolve().parent.parent / "assets" / "counts.json"
 FAMILIES = {  # what is drawn alike -> its results
     Series(
-        f"p{patch}",
-        f"DiT, patch {patch}",
-        f"four sizes, S to XL; the latent is cut into patches of {patch} x {patch}; 400,000 training steps",
-        chart.CIRCLE,
-        colour,
+        key=f"p{patch}",
+        title=f"DiT, patch {patch}",
+        tip=f"four sizes, S to XL; the latent is cut into patches of {patch} x {patch}; 400,000 training "
+        "steps",
+        path=chart.CIRCLE,
+        colour=colour,
         line=chart.FAINT,
     ): [result for result in papers.SCALING if result.name.endswith(f"/{patch}")]
     for patch, colour in ((8, "amber"), (4, "green"), (2, "blue"))
 }
 FAMILIES |= {
-    Series(key, title, tip, path, colour, hollow=any(result.guided for result in results)): results
+    Series(
+        key=key, title=title, tip=tip, path=path, colour=colour, hollow=any(each.guided for each in results)
+    ): results
     for key, title, tip, path, colour, results in (
         (
             "designs",

@@ -1,7 +1,7 @@
 """The page's state in its address: what differs from the defaults is in the query string, and opens again.
 
-A view hands in its controls, each under a key, with a function that makes of a text from an address a value
-that the control may have:
+A view hands in its controls, each under a key, with a clamp (`ui.clamps`), which makes of a text from an
+address a value that the control may have:
 
     share = Share()
     share.add("steps", slider, whole(1, 250))
@@ -13,7 +13,6 @@ that the control may have:
     share.notice()  # what of an address was not taken, where the layout stands
     share.wire(demo)  # at the end, inside the Blocks
 
-A clamp gets the text and returns the value, brought into its bounds, or raises ValueError with what is wrong.
 Nothing in an address is trusted, and nothing in it is an error: what was not taken is said in a notice.
 """
 
@@ -26,10 +25,10 @@ from typing import Any
 
 import gradio as gr
 
+from ui.clamps import Clamp, one_of
 from ui.request import short
 from ui.share_script import COPY, READY, SETUP, TAB, WRITE
 
-Clamp = Callable[[str], Any]
 Settle = Callable[[dict[str, Any]], dict[str, Any]]
 Extra = Callable[[dict[str, Any]], dict[Any, Any]]
 MAX_KEYS = 100  # of an address that are read
@@ -42,79 +41,6 @@ CSS = """
 .dl-notice { border: 1px solid var(--border-color-primary); border-left: 3px solid var(--color-accent);
   border-radius: 8px; padding: 6px 10px; font-size: 13px; overflow-wrap: anywhere; }
 """
-
-
-def whole(low: int, high: int) -> Clamp:
-    """A whole number, brought between the two."""
-
-    def clamp(text: str) -> int:
-        return int(min(max(_decimal(text), Decimal(low)), Decimal(high)).to_integral_value())
-
-    return clamp
-
-
-def number(low: float, high: float) -> Clamp:
-    """A number, brought between the two."""
-
-    def clamp(text: str) -> float:
-        return float(min(max(_decimal(text), Decimal(str(low))), Decimal(str(high))))
-
-    return clamp
-
-
-def one_of(choices: Iterable[str]) -> Clamp:
-    """One of some texts, exactly."""
-    known = list(choices)
-
-    def clamp(text: str) -> str:
-        if text not in known:
-            raise ValueError("it is not one of the choices")
-        return text
-
-    return clamp
-
-
-def several_of(choices: Iterable[str]) -> Clamp:
-    """Any of some texts, with commas between; a list."""
-    known = list(choices)
-
-    def clamp(text: str) -> list[str]:
-        items = [item for item in text.split(",") if item]
-        if any(item not in known for item in items):
-            raise ValueError("not all of it is among the choices")
-        return list(dict.fromkeys(items))
-
-    return clamp
-
-
-def flag(text: str) -> bool:
-    """1 or 0, of a box that is ticked or not."""
-    if text not in ("0", "1"):
-        raise ValueError("it must be 0 or 1")
-    return text == "1"
-
-
-def words(most: int) -> Clamp:
-    """Any text of at most so many letters, on one line: of a box whose contents are checked when used."""
-
-    def clamp(text: str) -> str:
-        if len(text) > most:
-            raise ValueError(f"it has {len(text)} letters, and at most {most} are taken")
-        if not text.isprintable():
-            raise ValueError("it has characters that cannot be shown")
-        return text
-
-    return clamp
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        raise ValueError("it must be a number") from None
-    if value.is_nan():
-        raise ValueError("it must be a number")
-    return value
 
 
 @dataclass(frozen=True)
@@ -134,6 +60,16 @@ class Entry:
         if text not in self.words:
             raise ValueError("there is none of this name here")
         return self.words.index(text)
+
+    def named(self, value: Any) -> str:
+        """A value as a notice tells it."""
+        if value is None or value == "":
+            return "none"
+        if self.words is not None:
+            return self.words[value]
+        if isinstance(value, list):
+            return ",".join(map(str, value)) or "none"
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass
@@ -200,11 +136,12 @@ class Share:
         return [entry.key for entry in self.entries] + list(self.groups)
 
     def read(self, pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], list[str]]:
-        """What an address holds, by key, each a value that its control may have; and what was not taken."""
+        """What an address holds, by key, each as its control may have it; and what was left or changed."""
         readers: dict[str, Clamp] = {entry.key: entry.read for entry in self.entries}
         readers |= {key: one_of(items) for key, (_, items) in self.groups.items()}
         pairs = [pair for pair in pairs if not pair[0].startswith(FOREIGN) and pair[0] not in FOREIGN_NAMES]
         taken: dict[str, Any] = {}
+        moved: dict[str, str] = {}  # what is taken as another value, and why
         said = (
             [] if len(pairs) <= MAX_KEYS else [f"only the first {MAX_KEYS} of {len(pairs)} values are read"]
         )
@@ -223,10 +160,20 @@ class Share:
                     said.append(f"{key} is {short(text)}, but {error}")
                 else:
                     if _moved(text, taken[key]):
-                        said.append(f"{key} is {short(text)}, beyond its limit; {taken[key]:g} is taken")
+                        moved[key] = f"is {short(text)}, beyond its limit"
             seen.add(key)
+        before = dict(taken)
         for function in self.settles:
             taken |= function(dict(taken))
+        moved |= {
+            key: "does not fit the rest"
+            for key, value in before.items()
+            if key not in moved and plain(taken[key]) != value
+        }
+        named = {entry.key: entry.named for entry in self.entries}
+        said += [
+            f"{key} {why}; {named.get(key, str)(plain(taken[key]))} is taken" for key, why in moved.items()
+        ]
         return taken, said
 
     def wire(self, demo: gr.Blocks) -> None:
@@ -247,8 +194,7 @@ class Share:
                 if entry.key in taken:
                     value = taken[entry.key]
                     shown[entry.component] = value
-                    plain = value.get("value") if isinstance(value, dict) else value
-                    shown |= {mirror: plain for mirror in entry.mirrors}
+                    shown |= {mirror: plain(value) for mirror in entry.mirrors}
             for _, function in self.extras:
                 shown |= function(taken)
             return shown
@@ -281,6 +227,11 @@ def notice_html(said: Sequence[str]) -> str:
     more = [f"and {len(said) - MAX_SAID} more"] if len(said) > MAX_SAID else []
     lines = "; ".join(map(html.escape, [*said[:MAX_SAID], *more]))
     return f'<div class="dl-notice" role="status">Not all of this address was taken: {lines}.</div>'
+
+
+def plain(value: Any) -> Any:
+    """What a control gets, out of an update or as it is."""
+    return value.get("value") if isinstance(value, dict) else value
 
 
 def _moved(text: str, value: Any) -> bool:

@@ -1,22 +1,32 @@
 """The measured tables that the page has: one a family, read once at the start."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from dit.measured import Family, MeasuredError, load_family
 
-Tables = dict[str, Family | str]  # by the names of their files; in place of one that cannot be read, why
+Tables = dict[str, Family | str]  # by the families' names; in place of one that cannot be read, why
 
 
 def load_tables(folder: Path) -> Tables:
     """Families by the names of their files, in order; in place of one that cannot be read, what is wrong."""
-    tables: Tables = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            tables[path.stem] = load_family(path)
-        except MeasuredError as error:
-            tables[path.stem] = str(error).replace(str(path), path.name)  # where it lies is no visitor's
-    return tables
+    return {path.stem: _read(path, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.json"))}
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, changed: int) -> Family | str:
+    """A table, or what is wrong with it; once for all views, whose thumbnails make it large."""
+    try:
+        return load_family(path)
+    except MeasuredError as error:
+        return str(error).replace(str(path), path.name)  # where it lies is no visitor's
+
+
+def first_of(tables: Tables) -> str | None:
+    """What the page opens on: the first that has something to show, else the first; None if there is none."""
+    shown = (name for name, table in tables.items() if isinstance(table, Family) and table.cells)
+    return next(shown, next(iter(tables), None))
 
 
 def family_of(tables: Tables, name: Any) -> Family | None:

@@ -2,11 +2,12 @@
 
 import gradio as gr
 
-from ui import budget_view, chart_view, grid_view
+from ui import budget_view, chart_address, chart_view, grid_view
 from ui.explore import Explore, Refresh
 from ui.families import groups_of
 from ui.judge import Judge
 from ui.share import Share
+from ui.shelf import Shelf
 from ui.studio import Studio
 from ui.tables import load_tables
 from ui.turns import Turns
@@ -27,7 +28,9 @@ def build(studio: Studio, turns: Turns, explore: Explore, tabs: gr.Tabs, share: 
         share.button()
     with gr.Tabs(elem_id="tradeoff-tabs") as views:
         with gr.Tab("Chart", id="chart") as chart:
-            chart_view.register(chart_view.build(studio, explore, tabs), share)
+            chart_address.register(
+                studio, chart_view.build(studio, explore, tabs, Shelf.of(studio, groups)), share
+            )
         with gr.Tab("Grid", id="grid") as grid:
             follow_grid = grid_view.build(studio, turns, judge, share, next(iter(groups.values())))
         with gr.Tab("Equal budget", id="budget") as budget:

@@ -1,8 +1,12 @@
 """The Trade-off tab's chart as a visitor meets it: points speak, a click shows pictures and sets Explore."""
 
+import base64
+import io
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.families import STEPS
@@ -58,12 +62,13 @@ def test_a_click_shows_the_pictures_and_sets_explore(page: Page) -> None:
     toggle(page, "guidance", "3")
     toggle(page, "sampler", "ddpm")
     page.locator("#chart-caches").get_by_label("every 2 steps").check()
-    wanted = point(page, "big, 16 steps", "ddpm, guidance 3, attention and MLPs every 2 steps")
+    wanted = point(page, "big, 16 steps", "ddpm, guidance 3, caching every 2 steps")
     expect(wanted).to_be_visible(timeout=10_000)
     page.mouse.click(*aim(page, wanted))
     expect(pictures.locator("img")).to_have_count(5, timeout=10_000)
     expect(pictures).to_contain_text("big, 16 steps")
-    expect(pictures.locator("figcaption").last).to_have_text("torus")
+    assert pictures.locator(".dl-pictures").bounding_box()["width"] > 400  # side by side, not in a column
+    expect(pictures.locator("figcaption").last).to_have_text("torus · seed 4")
     page.get_by_role("button", name="Open in Explore").click()
     expect(page.locator("#ladder .dl-chosen")).to_have_text("big", timeout=10_000)
     expect(page.locator("#sampler input")).to_have_value("ddpm", timeout=10_000)
@@ -74,6 +79,131 @@ def test_a_click_shows_the_pictures_and_sets_explore(page: Page) -> None:
     expect(page.locator("#price")).to_contain_text("big: 16 steps", timeout=10_000)
     page.click("#generate")
     expect(page.locator("#status")).to_contain_text("Step 16 of 16", timeout=120_000)
+
+
+def pixels(source: str) -> np.ndarray:
+    """Of a picture in a data: URL."""
+    image = Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))
+    return np.asarray(image.convert("RGB"), dtype=float)
+
+
+@pytest.mark.parametrize("chosen", [None, 2])
+def test_explore_draws_a_points_picture_again(page: Page, chosen: int | None) -> None:
+    """The first, or the one that is pressed: class, seed and all."""
+    open_chart(page)
+    toggle(page, "guidance", "3")
+    wanted = point(page, "big, 4 steps", "ddim, guidance 3")
+    expect(wanted).to_be_visible(timeout=10_000)
+    page.mouse.click(*aim(page, wanted))
+    figures = page.locator("#cell-pictures figure")
+    expect(figures.first).to_have_attribute("aria-pressed", "true", timeout=10_000)
+    if chosen is not None:
+        figures.nth(chosen).focus()
+        page.keyboard.press("Enter")
+        expect(figures.nth(chosen)).to_have_attribute("aria-pressed", "true")
+        expect(figures.first).to_have_attribute("aria-pressed", "false")
+    there = [pixels(figures.nth(i).locator("img").get_attribute("src")) for i in range(5)]
+    name, seed = figures.nth(chosen or 0).locator("figcaption").inner_text().split(" · seed ")
+    expect(page.locator("#seed input")).to_have_value(seed, timeout=10_000)
+    page.get_by_role("button", name="Open in Explore").click()
+    expect(page.locator("#class-name input")).to_have_value(name, timeout=10_000)
+    page.wait_for_timeout(1000)  # what follows from a change of model has come
+    page.click("#generate")
+    expect(page.locator("#status")).to_contain_text("Step 4 of 4", timeout=120_000)
+    expect(page.locator("#canvas figcaption a").first).to_be_visible(timeout=20_000)
+    drawn = pixels(page.locator("#canvas img").first.get_attribute("src"))
+    apart = [np.abs(drawn - other).mean() for other in there]
+    assert apart[chosen or 0] < 1 and sorted(apart)[1] > 5, apart
+
+
+def test_a_link_shows_the_same_chart_and_the_same_pictures(
+    page: Page, browser: Browser, address: str
+) -> None:
+    open_chart(page)
+    toggle(page, "guidance", "3")
+    toggle(page, "cost", "seconds")
+    page.locator("#chart-caches").get_by_label("every 2 steps").check()
+    wanted = point(page, "big, 16 steps", "ddim, guidance 3, caching every 2 steps")
+    expect(wanted).to_be_visible(timeout=10_000)
+    page.mouse.click(*aim(page, wanted))
+    expect(page.locator("#cell-pictures img")).to_have_count(5, timeout=10_000)
+    toggle(page, "sampler", "ddpm")  # not the point's, whose pictures stay
+    expect(point(page, "big, 16 steps", "ddpm, guidance 3")).to_be_visible(timeout=10_000)
+    page.locator("#measured-chart .dl-key", has_text="middle").click()
+    shown = page.locator("#measured-chart .dl-point:visible")
+    expect(shown).to_have_count(4 * len(STEPS))
+    for part in ("chart-sampler=ddpm", "chart-hidden=middle", "chart-pick=big", "tab=tradeoff"):
+        page.wait_for_function(f"location.search.includes('{part}')")
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    other = context.new_page()
+    other.goto(page.url)
+    expect(other.locator("#measured-chart")).to_contain_text("Seconds a picture", timeout=20_000)
+    expect(other.locator("#cell-pictures img")).to_have_count(5, timeout=10_000)
+    expect(other.locator("#share-notice")).to_be_hidden()
+    drawings = [one.locator("#measured-chart .dl-plot .dl-wide").inner_html() for one in (other, page)]
+    assert drawings[0] == drawings[1]
+    for part in ("#chart-seen", "#chart-notes", "#chart-toggles"):
+        assert other.locator(part).inner_text() == page.locator(part).inner_text(), part
+    ticked = "all => all.map((box) => [box.name, box.value, box.checked])"
+    boxes = [one.locator("#chart-toggles input[type=checkbox]") for one in (other, page)]
+    assert boxes[0].evaluate_all(ticked) == boxes[1].evaluate_all(ticked)
+    for part in ("h3", "img", "figcaption"):
+        here, there = (one.locator(f"#cell-pictures {part}") for one in (page, other))
+        assert there.evaluate_all("all => all.map((one) => one.outerHTML)") == here.evaluate_all(
+            "all => all.map((one) => one.outerHTML)"
+        )
+    assert other.url == page.url
+    other.locator("#measured-chart .dl-key", has_text="middle").click()
+    expect(other.locator("#measured-chart .dl-point:visible")).to_have_count(6 * len(STEPS))
+    other.wait_for_function("!location.search.includes('chart-hidden')")
+    for one in (page, other):
+        one.get_by_role("tab", name="Explore").click()
+    assert explore(other) == explore(page)
+    context.close()
+
+
+def test_a_link_with_nonsense_opens_and_says_what_was_changed(browser: Browser, address: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{address}/?tab=tradeoff&chart-steps=8&chart-pick=big,7&chart-hidden=c9&chart-family=wrong")
+    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=20_000)
+    notice = page.locator("#share-notice")
+    for part in ("chart-pick is", "chart-hidden is", "chart-steps does not fit the rest"):
+        expect(notice).to_contain_text(part)
+    page.goto(f"{address}/?tab=tradeoff&chart-family=wrong")
+    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=20_000)
+    page.reload()
+    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=20_000)
+    expect(notice).to_be_hidden()
+    context.close()
+
+
+def test_what_is_hidden_is_so_in_its_own_family_and_something_is_always_drawn(page: Page) -> None:
+    open_chart(page)
+    shown = page.locator("#measured-chart .dl-point:visible")
+    page.locator("#measured-chart .dl-key", has_text="middle").click()
+    expect(shown).to_have_count(2 * len(STEPS))
+    refused = []
+    page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
+    toggle(page, "family", "wrong")
+    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=10_000)
+    page.wait_for_timeout(1000)
+    assert not refused  # the values of the family before, say
+    toggle(page, "family", "toys")
+    expect(shown).to_have_count(3 * len(STEPS), timeout=10_000)
+    ticked = page.locator("#chart-caches input:checked")
+    expect(ticked).to_have_count(1)
+    ticked.click()
+    expect(page.locator("#chart-caches").get_by_label("none")).to_be_checked(timeout=10_000)
+    expect(shown).to_have_count(3 * len(STEPS))
+
+
+def test_a_family_without_a_table_and_models_with_other_weights_are_told(page: Page) -> None:
+    open_chart(page)
+    expect(page.locator("#chart-seen")).to_contain_text("Other weights of small were measured")
+    toggle(page, "family", "solids")
+    expect(page.locator("#measured-chart")).to_contain_text("no table for solids", timeout=10_000)
+    expect(page.locator("#chart-sampler")).to_be_hidden()
 
 
 def test_a_model_that_is_not_on_the_page_leaves_explore_as_it_was(page: Page) -> None:
@@ -101,9 +231,9 @@ def test_toggles_change_the_chart_and_what_is_hidden_stays_so(page: Page) -> Non
     expect(shown).to_have_count(2 * len(STEPS))
     page.locator("#chart-caches").get_by_label("every 2 steps").check()
     expect(shown).to_have_count(4 * len(STEPS), timeout=10_000)
-    page.locator("#measured-chart .dl-key", has_text="every 2 steps").click()
+    page.locator("#measured-chart .dl-key", has_text="caching every 2 steps").click()
     expect(shown).to_have_count(2 * len(STEPS))
-    expect(page.locator("#chart-seen")).to_contain_text("Attention and MLPs every 2 steps")
+    expect(page.locator("#chart-seen")).to_contain_text("Attention and MLPs computed every 2 steps")
 
 
 def test_the_view_of_models_has_a_line_and_the_papers_number(page: Page) -> None:

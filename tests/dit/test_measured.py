@@ -64,7 +64,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
         ("{", "Expecting"),
         ("[]", "format is 'list'"),
         ('{"format": "x"}', "format is 'x'"),
-        ('{"format": "dit-lab-measured/1", "name": "n"}', "'classes'.*again"),
+        ('{"format": "dit-lab-measured/1", "name": "n"}', "'about' is missing.*again"),
     ],
 )
 def test_what_is_no_table_is_refused(text, said, tmp_path):
@@ -74,12 +74,82 @@ def test_what_is_no_table_is_refused(text, said, tmp_path):
         load_family(tmp_path / "t.json")
 
 
-def test_a_cell_with_a_field_too_many_is_refused(tmp_path):
-    save_family(tmp_path / "t.json", family([cell()]))
-    values = json.loads((tmp_path / "t.json").read_text())
-    values["cells"][0]["more"] = 1
-    (tmp_path / "t.json").write_text(json.dumps(values))
-    with pytest.raises(MeasuredError, match="more"):
+def spoilt(path, place, name, value):
+    """A table in which one value is another; without it, if the other is `...`."""
+    save_family(path, family([cell(), cell("b", 8)]))
+    values = json.loads(path.read_text())
+    part = values
+    for step in place:
+        part = part[step]
+    if value is ...:
+        del part[name]
+    else:
+        part[name] = value
+    path.write_text(json.dumps(values))
+
+
+CELL, MEASURES, MODEL = ("cells", 1), ("cells", 1, "measures"), ("models", 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "said"),
+    [
+        (MEASURES, "frechet", ..., r"cell 2 \('b' in 8 steps\): 'frechet' is not among its measures"),
+        (MEASURES, "frechet", "3", r"cell 2 \('b' in 8 steps\): frechet is '3'; .*finite number"),
+        (MEASURES, "frechet", math.nan, "cell 2 .*frechet is nan"),
+        (MEASURES, "frechet", None, "cell 2 .*frechet is None"),
+        (MEASURES, "frechet", True, "cell 2 .*frechet is True"),
+        (MEASURES, "frechet", 10**400, "cell 2 .*frechet is 1000"),
+        (
+            MEASURES,
+            "frechet_interval",
+            [None, None],
+            "cell 2 .*frechet_interval is .None, None.; .*two numbers",
+        ),
+        (MEASURES, "frechet_interval", [2.0, 1.0], "the lower first"),
+        (MEASURES, "frechet_interval", 2.0, "two numbers"),
+        (MEASURES, "precision", [], r"cell 2 .*precision is \[\]"),
+        (CELL, "more", 1, "cell 2 .*'more' is not known"),
+        (CELL, "sampler", ..., "cell 2 .*'sampler' is missing"),
+        (CELL, "model", "c", r"cell 2 \('c' in 8 steps\): its model is not in 'models'"),
+        (CELL, "model", [], r"cell 2 .*model is \[\]; it must be a text"),
+        (CELL, "steps", 0, "cell 2 .*steps is 0; it must be at least 1"),
+        (CELL, "steps", 2.5, "cell 2 .*steps is 2.5; it must be a whole number"),
+        (CELL, "macs", -1, "cell 2 .*macs is -1"),
+        (CELL, "seconds", math.inf, "cell 2 .*seconds is inf; it must be a finite number"),
+        (CELL, "guidance_interval", ["a", "b"], "cell 2 .*guidance_interval is .*two numbers or null"),
+        (CELL, "guidance_interval", 7, "cell 2 .*guidance_interval is 7"),
+        (CELL, "thumbnails", None, "cell 2 .*thumbnails is None; it must be a text"),
+        (CELL, "measures", [], r"cell 2 .*measures is \[\]; it must be an object"),
+        (("cells",), 1, 7, "cell 2 is 7; it must be an object"),
+        (("cells",), 1, [], r"cell 2 is \[\]"),
+        (MODEL, "macs", 0, r"model 1 \(a\) costs nothing"),
+        (MODEL, "macs", "5", "model 1: macs is '5'; it must be a whole number"),
+        (MODEL, "name", "b", r"model 2 \(b\) .*twice"),
+        (("models",), 0, None, "model 1 is None"),
+        ((), "about", [], r"the table: about is \[\]; it must be an object"),
+        ((), "about", ..., "the table: 'about' is missing"),
+        ((), "classes", "xy", "the table: classes is 'xy'; it must be a list"),
+        ((), "classes", [1, 2], "'classes' are not all texts"),
+        ((), "cells", {}, "the table: cells is {}; it must be a list"),
+        ((), "name", 7, "the table: name is 7"),
+    ],
+)
+def test_a_table_with_one_bad_value_is_refused_and_the_place_is_named(place, name, value, said, tmp_path):
+    spoilt(tmp_path / "t.json", place, name, value)
+    with pytest.raises(MeasuredError, match=f"t.json: .*{said}.*make it again with python -m train.sweep"):
+        load_family(tmp_path / "t.json")
+
+
+def test_a_cell_that_is_there_twice_is_refused(tmp_path):
+    save_family(tmp_path / "t.json", family([cell(), cell("b"), cell()]))
+    with pytest.raises(MeasuredError, match="cell 3 .*is there twice"):
+        load_family(tmp_path / "t.json")
+
+
+def test_brackets_without_an_end_are_refused(tmp_path):
+    (tmp_path / "t.json").write_text("[" * 200_000)
+    with pytest.raises(MeasuredError, match="train.sweep"):
         load_family(tmp_path / "t.json")
 
 
@@ -88,7 +158,7 @@ def test_cells_of_a_setting_come_model_by_model_fewest_steps_first():
     guided = cell("a", 1, guidance_scale=2.0)
     found = family([wanted[2], guided, wanted[1], wanted[0]])
     assert found.at(("ddim", 1.0, None, 1)) == wanted
-    assert found.settings() == [("ddim", 1.0, None, 1), ("ddim", 2.0, None, 1)]
+    assert found.at(("ddim", 2.0, None, 1)) == [guided]
 
 
 def test_the_frontier_is_what_nothing_beats():

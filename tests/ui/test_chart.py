@@ -111,7 +111,7 @@ def test_numbers_beneath_a_narrow_axis_do_not_touch(drawings):
 
 
 def test_text_from_outside_stays_text():
-    family = chart.Series("f", "<b>", '"tip"', chart.CIRCLE, "blue")
+    family = chart.Series(key="f", title="<b>", tip='"tip"', path=chart.CIRCLE, colour="blue")
     point = Point("f", 1, 2, "<i>", ('<script>"', "a & b"))
     shown = chart.chart_html([family], [point], Axes((0.1, 10), (0.1, 10), (1,), (1,), "<x>", "<y>", '"'))
     assert not re.search(r"<(b|i|script|x|y)>", shown)

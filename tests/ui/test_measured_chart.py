@@ -13,11 +13,10 @@ from dit import papers
 from dit.measured import correlation, frontier
 from tests.families import STEPS, made_up
 from ui import chart
-from ui.measured_chart import COLOURS, MARKS, drawing, fitted_line
+from ui.measured_chart import COLOURS, MARKS, drawing, fitted_line, keys
 from ui.measured_choice import MACS, MODEL, PICTURE, SECONDS, Choice, Options
 from ui.measured_words import behind, details, fisher, seen
 
-USUAL = (None,) * 6
 NAMES = ["small", "middle", "big"]
 
 
@@ -27,7 +26,7 @@ def family():
 
 
 def choose(family, **changes):
-    return dataclasses.replace(Choice.of(family, *USUAL), **changes)
+    return dataclasses.replace(Choice.of(family), **changes)
 
 
 def svg(drawn, name="wide"):
@@ -47,14 +46,15 @@ def through(line):
 
 
 def test_what_is_chosen_is_what_the_table_has(family):
-    usual = Choice.of(family, *USUAL)
+    usual = Choice.of(family)
     assert usual == Choice(PICTURE, MACS, "ddim", (1.0, None), (1,), 250)
-    sent = (MODEL, SECONDS, "ddpm", "3", [2, 1], 16)
-    assert Choice.of(family, *sent) == Choice(MODEL, SECONDS, "ddpm", (3.0, None), (1, 2), 16)
-    for wrong in (["x"], {}, 7, "7", math.nan, [[]], -1):
-        assert Choice.of(family, *(wrong,) * 6) == usual
+    names = ("view", "cost", "sampler", "guidance", "caches", "steps")
+    sent = dict(zip(names, (MODEL, SECONDS, "ddpm", "3", [2, 1], 16), strict=True))
+    assert Choice.of(family, sent) == Choice(MODEL, SECONDS, "ddpm", (3.0, None), (1, 2), 16)
+    for wrong in (["x"], {}, 7, "7", math.nan, [[]], -1, None):
+        assert Choice.of(family, dict.fromkeys(names, wrong)) == usual
     with pytest.raises(ValueError, match="no cells.*train.sweep"):
-        Choice.of(dataclasses.replace(family, cells=()), *USUAL)
+        Choice.of(dataclasses.replace(family, cells=()))
 
 
 def test_toggles_are_what_cells_differ_in():
@@ -118,10 +118,11 @@ def test_caching_is_drawn_hollow_beside_and_hidden_with_its_model(family):
     drawn = drawing(family, choose(family, caches=(1, 2)))
     shown = svg(drawn)
     hollow = [m for m in parts(shown, "dl-point") if "dl-hollow" in m.find("path").get("class")]
-    assert len(hollow) == 3 * len(STEPS) and all("MLPs every 2" in mark.get("data-tip") for mark in hollow)
-    assert {mark.get("data-family") for mark in hollow} == {"m0 c2", "m1 c2", "m2 c2"}
+    assert len(hollow) == 3 * len(STEPS) and all("caching every 2" in mark.get("data-tip") for mark in hollow)
+    assert {mark.get("data-family") for mark in hollow} == {"small c2", "middle c2", "big c2"}
     assert len(parts(shown, "dl-dashed")) == 3
-    assert re.findall(r'data-key="([^"]+)"', drawn) == ["m0", "m1", "m2", "c2", "frontier"]
+    assert re.findall(r'data-key="([^"]+)"', drawn) == ["small", "middle", "big", "c2", "frontier"]
+    assert set(re.findall(r'data-key="([^"]+)"', drawn)) <= set(keys(family))
 
 
 def test_models_at_one_step_count_and_their_line(family):
@@ -171,7 +172,7 @@ def test_a_point_says_all_that_is_known(family):
     cell = next(c for c in family.cells if (c.steps, c.guidance_scale, c.cache_every) == (8, 3.0, 2))
     assert details(family, cell, best=True) == (
         "small, 8 steps",
-        "ddim, guidance 3, attention and MLPs every 2 steps",
+        "ddim, guidance 3, caching every 2 steps",
         "0.1 GMACs and 0.03 s a picture",
         f"Fréchet distance {cell.frechet:.3g} (95 %: {0.95 * cell.frechet:.3g} to {1.05 * cell.frechet:.3g})",
         "precision 0.700, recall 0.400",
@@ -182,7 +183,7 @@ def test_a_point_says_all_that_is_known(family):
     bare = dataclasses.replace(cell, measures={"frechet": 123.4})
     assert details(family, bare)[3:] == ("Fréchet distance 123", "of 5,000 pictures")
     told = behind(family, [cell])
-    assert "not FID" in told and "5,000 pictures a point" in told
+    assert "not FID" in told and "Each point is measured on 5,000 pictures." in told
     assert "Compared with: name toys, pictures 5,000." in told
 
 
@@ -196,9 +197,9 @@ def test_what_is_seen_is_computed_from_the_cells(family):
     floor = min(c.frechet for c in small)
     first = next(c for c in big if c.frechet <= floor)
     ratio = first.macs / small[-1].macs
-    assert f"small, the smallest model, comes to {floor:.3g} at best, in 250 steps for 2.5 GMACs" in models
+    assert f"small, the smallest model, gets to {floor:.3g} at best, in 250 steps for 2.5 GMACs" in models
     assert f"big, the largest, gets there in {first.steps} steps" in models and f"{ratio:.3g} times" in models
-    assert "no number of steps tried brings small to" in models
+    assert "where small does not get at any number of steps tried." in models
     assert f"{len(frontier(cells))} of 27 points, of small, middle and big." in efficient
 
     worse = tuple(
@@ -213,10 +214,12 @@ def test_what_is_seen_is_computed_from_the_cells(family):
 
 def test_what_caching_saves_and_costs_is_told(family):
     told = seen(family, choose(family, caches=(1, 2)))[-1]
-    assert told.startswith("Attention and MLPs every 2 steps: 62.5 % of the compute at 110 % of the distance")
+    assert told.startswith(
+        "Attention and MLPs computed every 2 steps only: 62.5 % of the compute at 110 % of the distance"
+    )
     assert "medians of 24 pairs" in told and "nearer in 0 of them" in told
     without = dataclasses.replace(family, cells=tuple(c for c in family.cells if c.cache_every == 1))
-    assert "were not measured" in seen(without, choose(without, caches=(1, 2)))[-1]
+    assert "Caching every 2 steps was not measured" in seen(without, choose(without, caches=(1, 2)))[-1]
 
 
 def test_the_correlation_is_told_beside_the_papers(family):

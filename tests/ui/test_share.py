@@ -3,9 +3,12 @@
 import gradio as gr
 import pytest
 
+from dit.measured import save_family
+from tests.families import made_up
+from ui.clamps import number, one_of, several_of, whole, words
 from ui.controls import LAST
 from ui.page import build
-from ui.share import MAX_KEYS, MAX_TEXT, Share, flag, notice_html, number, one_of, several_of, whole, words
+from ui.share import MAX_KEYS, MAX_TEXT, Share, notice_html, plain
 from ui.studio import Studio, open_studio
 
 NASTY = [
@@ -25,7 +28,6 @@ def share() -> Share:
         made.add("scale", gr.Slider(1, 8, 2), number(1, 8))
         made.add("sampler", gr.Dropdown(["ddim", "heun"], value="ddim"), one_of(["ddim", "heun"]))
         made.add("shown", gr.CheckboxGroup(["a", "b"]), several_of(["a", "b"]))
-        made.add("lock", gr.Checkbox(True), flag)
         made.add("values", gr.Textbox(), words(40))
         made.add("model", gr.Slider(0, 2, 1), None, words=["small", "middle", "big"])
         with gr.Tabs() as tabs:
@@ -38,12 +40,12 @@ def share() -> Share:
 
 
 def test_good_values_are_taken_as_they_are(share: Share) -> None:
-    pairs = {"steps": "20", "scale": "1.5", "sampler": "heun", "shown": "b,a", "lock": "0", "values": "1, 2",
+    pairs = {"steps": "20", "scale": "1.5", "sampler": "heun", "shown": "b,a", "values": "1, 2\n3",
              "model": "big", "tab": "two"}  # fmt: skip
     taken, said = share.read(pairs.items())
     assert said == []
-    assert taken == {"steps": 20, "scale": 1.5, "sampler": "heun", "shown": ["b", "a"], "lock": False,
-                     "values": "1, 2", "model": 2, "tab": "two"}  # fmt: skip
+    assert taken == {"steps": 20, "scale": 1.5, "sampler": "heun", "shown": ["b", "a"],
+                     "values": "1, 2\n3", "model": 2, "tab": "two"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,6 @@ def test_good_values_are_taken_as_they_are(share: Share) -> None:
         ("steps", "nan", None, "must be a number"),
         ("sampler", "DDIM", None, "sampler is 'DDIM', but it is not one of the choices"),
         ("shown", "a,c", None, "not all of it is among the choices"),
-        ("lock", "yes", None, "must be 0 or 1"),
         ("values", "x" * 41, None, "41 letters, and at most 40 are taken"),
         ("values", "a\x00b", None, "cannot be shown"),
         ("model", "huge", None, "there is none of this name here"),
@@ -94,9 +95,17 @@ def test_a_notice_shows_text_and_never_markup(share: Share) -> None:
 
 
 def test_values_that_bound_each_other_are_settled(share: Share) -> None:
+    """And what was changed by it is said, once, with what is taken in the end."""
     share.settle(lambda taken: {"steps": min(taken["steps"], 10)} if taken.get("sampler") == "heun" else {})
-    assert share.read([("steps", "20"), ("sampler", "heun")])[0]["steps"] == 10
-    assert share.read([("steps", "20"), ("sampler", "ddim")])[0]["steps"] == 20
+    heun, fits = ("sampler", "heun"), "steps does not fit the rest; 10 is taken"
+    assert share.read([("steps", "20"), heun]) == ({"steps": 10, "sampler": "heun"}, [fits])
+    assert share.read([("steps", "9"), heun]) == ({"steps": 9, "sampler": "heun"}, [])
+    assert share.read([("steps", "20"), ("sampler", "ddim")]) == ({"steps": 20, "sampler": "ddim"}, [])
+    limit = "steps is '999', beyond its limit; 10 is taken"
+    assert share.read([("steps", "999"), heun]) == ({"steps": 10, "sampler": "heun"}, [limit])
+    share.settle(lambda taken: {"model": gr.update(value=0)} | ({"shown": ["a"]} if "shown" in taken else {}))
+    _, said = share.read([("model", "big"), ("shown", "b,a")])
+    assert said == ["model does not fit the rest; small is taken", "shown does not fit the rest; a is taken"]
 
 
 def test_a_key_stands_for_one_control(share: Share) -> None:
@@ -105,9 +114,16 @@ def test_a_key_stands_for_one_control(share: Share) -> None:
 
 
 @pytest.fixture(scope="module")
-def studio() -> Studio:
-    """The bundled models."""
-    return open_studio(limit=2)
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    """The bundled models, with two tables and a file that is none."""
+    tables = tmp_path_factory.mktemp("tables")
+    save_family(tables / "toys.json", made_up())
+    one = [("only, <b>", 10_000_000)]
+    save_family(
+        tables / "others.json", made_up("others", one, samplers=["heun"], guidances=[(1.5, (1.0, 9.0))])
+    )
+    (tables / "wrong.json").write_text("{}")
+    return open_studio(limit=2, tables=tables)
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +135,6 @@ def address(studio: Studio) -> Share:
         patch.setattr(Share, "wire", lambda self, demo: (found.append(self), wire(self, demo)))
         build(studio)
     return found[0]
-
-
-def plain(value: object) -> object:
-    """What a control gets, out of an update."""
-    return value["value"] if isinstance(value, dict) else value
 
 
 def test_nothing_in_an_address_is_an_error_of_the_page(address: Share) -> None:
@@ -140,6 +151,12 @@ def test_nothing_in_an_address_is_an_error_of_the_page(address: Share) -> None:
                         "maximum", control.maximum
                     )
                     assert control.minimum <= value <= top, (name, text)
+                if isinstance(control, gr.Radio | gr.CheckboxGroup):
+                    update = taken[name] if isinstance(taken[name], dict) else {}
+                    choices = update.get("choices", control.choices)
+                    offered = [each[1] if isinstance(each, tuple) else each for each in choices]
+                    ticked = value if isinstance(control, gr.CheckboxGroup) else [value]
+                    assert all(one in offered or one is None for one in ticked), (name, text)
                 if isinstance(control, gr.Dropdown) and not control.allow_custom_value:
                     assert value in [choice for _, choice in control.choices], (name, text)
 
@@ -151,6 +168,9 @@ def test_explore_is_part_of_the_address_and_fits_its_model(address: Share, studi
     assert studio.at(taken["model"]) is unet
     assert plain(taken["class"]) == 9 and taken["sampler"] == "ddim"
     assert taken["cache"] == 1  # a U-Net's steps cannot be cached
+    fits = {"class": 9, "sampler": "ddim", "cache": 1}
+    assert all(f"{key} does not fit the rest; {value} is taken" in said for key, value in fits.items())
+    assert len(said) == 4
     assert taken["guided-to"] == LAST and any("guided-to" in each for each in said)
 
 
@@ -159,3 +179,53 @@ def test_the_budgets_slider_has_the_ends_of_its_family(address: Share) -> None:
     assert update["value"] == update["maximum"] < 400
     update = address.read([("budget-at", "-999")])[0]["budget-at"]
     assert update["value"] == update["minimum"] > -200
+
+
+def test_the_chart_is_part_of_the_address_and_fits_its_table(address: Share) -> None:
+    pairs = {"chart-family": "toys", "chart-view": "model", "chart-sampler": "ddpm", "chart-guidance": "3"}
+    pairs |= {"chart-caches": "2,1", "chart-steps": "8", "chart-pick": "big,8,ddim,none,1"}
+    pairs |= {"chart-hidden": "c2,small", "chart-cost": "seconds"}
+    taken, said = address.read(pairs.items())
+    values = {key: plain(value) for key, value in taken.items()}
+    assert said == [] and values == pairs | {"chart-caches": [2, 1], "chart-steps": 8}
+    taken, said = address.read((pairs | {"chart-family": "others"}).items())
+    values = {key: plain(value) for key, value in taken.items()}
+    assert (values["chart-sampler"], values["chart-pick"], values["chart-hidden"]) == ("heun", "", "c2")
+    for key, value in {
+        "sampler": "heun",
+        "guidance": "1.5 at levels 1–9",
+        "pick": "none",
+        "hidden": "c2",
+    }.items():
+        assert f"chart-{key} does not fit the rest; {value} is taken" in said
+    assert len(said) == 4
+    odd = "only, <b>,4,heun,1.5 at levels 1–9,2"
+    taken, said = address.read(
+        [("chart-family", "others"), ("chart-pick", odd), ("chart-hidden", "only%2C%20%3Cb%3E")]
+    )
+    assert (
+        said == []
+        and plain(taken["chart-pick"]) == odd
+        and plain(taken["chart-hidden"]) == "only%2C%20%3Cb%3E"
+    )
+    for key, text in (("pick", "big,8,ddim,none,9"), ("hidden", "m0"), ("steps", "7"), ("caches", "1,7")):
+        assert len(address.read([(f"chart-{key}", text)])[1]) == 1, key
+    taken, said = address.read([("chart-family", "wrong"), ("chart-steps", "8")])
+    assert plain(taken["chart-family"]) == "wrong" and said == [
+        "chart-steps does not fit the rest; none is taken"
+    ]
+
+
+def test_what_is_drawn_follows_from_the_address(address: Share) -> None:
+    """And nothing from it is drawn that a table does not have, whatever it says."""
+    _, draw = next(extra for extra in address.extras)
+    for key in [key for key in address.keys if key.startswith("chart-")]:
+        for text in [*NASTY, "wrong", "others", "toys"]:
+            taken, _ = address.read([(key, text)])
+            drawn = list(draw(taken).values())
+            assert not taken or any("<svg" in str(one) or "train.sweep" in str(one) for one in drawn)
+            assert all("<script>" not in str(one) for one in drawn)
+    pairs = {"chart-family": "toys", "chart-pick": "big,8,ddim,none,1", "chart-hidden": "small,frontier"}
+    taken, _ = address.read(pairs.items())
+    _, chart, _, pictures, opened = draw(taken).values()
+    assert 'data-hidden="small frontier"' in chart and "big, 8 steps" in pictures and not opened["visible"]
