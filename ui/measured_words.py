@@ -15,6 +15,7 @@ BUDGETS = 3  # of which the best cell is named
 ALIKE = 0.03  # difference of two correlations that is none worth a word
 UNIT = {MACS: "GMACs", SECONDS: "s"}
 WORD = {MACS: "compute", SECONDS: "time"}
+FID = "FID: Fréchet distance in Inception's features; lower is better"
 NOT_FID = "Fréchet distance in the features of the bundled classifier, not FID; lower is better"
 
 
@@ -223,24 +224,23 @@ def _compared(ours: float, published: float) -> str:
 
 
 def behind(family: Family, cells: Sequence[Cell]) -> str:
-    """What the numbers are of: measure, pictures, reference set, features, machine."""
+    """What the numbers are of: measure, pictures, reference set, machine."""
     counts = sorted({cell.samples for cell in cells})
     number = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    told = [f"{NOT_FID}. Each point is measured on {number} pictures."]
-    heads = {"reference": "Compared with", "features": "Features", "machine": "Seconds on"}
-    told += [
-        f"{head}: {plain(family.about[name])}." for name, head in heads.items() if family.about.get(name)
-    ]
-    return " ".join(told)
+    inception = _part(family, "features").get("name") == "inception"
+    told = [f"{FID if inception else NOT_FID}. Each point is measured on {number} pictures"]
+    if name := (reference := _part(family, "reference")).get("name"):
+        real = reference.get("pictures")
+        told[0] += f", against {f'{real:,} ' if isinstance(real, int) else ''}real ones of {name}"
+    if machine := family.about.get("machine"):
+        told.append(f"Seconds on {machine}")
+    return f"{'. '.join(told)}."
 
 
-def plain(value: Any) -> str:
-    """A JSON value as text: name and value side by side."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items() if inner is not None)
-    if isinstance(value, list):
-        return ", ".join(map(plain, value))
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+def _part(family: Family, name: str) -> dict[str, Any]:
+    """What a table tells of its reference or features; nothing where it is no such thing."""
+    part = family.about.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def nothing(family: Family, choice: Choice) -> str:

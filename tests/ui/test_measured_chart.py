@@ -183,8 +183,10 @@ def test_a_point_says_all_that_is_known(family):
     bare = dataclasses.replace(cell, measures={"frechet": 123.4})
     assert details(family, bare)[3:] == ("Fréchet distance 123", "of 5,000 pictures")
     told = behind(family, [cell])
-    assert "not FID" in told and "Each point is measured on 5,000 pictures." in told
-    assert "Compared with: name toys, pictures 5,000." in told
+    assert told.startswith("Fréchet distance") and "not FID" in told
+    assert "Each point is measured on 5,000 pictures, against 5,000 real ones of toys." in told
+    standard = dataclasses.replace(family, about={"features": {"name": "inception"}, "reference": "odd"})
+    assert behind(standard, [cell]).startswith("FID: ")
 
 
 def test_what_is_seen_is_computed_from_the_cells(family):
