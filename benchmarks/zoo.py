@@ -3,6 +3,7 @@
 python -m benchmarks.zoo [--readme]
 """
 
+import sys
 from typing import Any
 
 import tyro
@@ -24,6 +25,10 @@ def main(readme: bool = False) -> None:
         readme: write them into README.md.
     """
     models = {name: describe(path) for name, path in zoo().items()}
+    for name in [name for name, (_, provenance) in models.items() if "results" not in provenance]:
+        print(f"{name} is left out: evaluate it, python -m train.evaluate {name} --record", file=sys.stderr)
+        del models[name]
+    commands: dict[str, list[str]] = {}
     models = dict(sorted(models.items(), key=lambda item: dit.macs(item[1][0])))
     lines = [
         "| model | parameters | GMACs a pass | pictures seen | steps, guidance | accuracy |",
@@ -44,7 +49,8 @@ def main(readme: bool = False) -> None:
     for name, (_, provenance) in models.items():
         results, settings = provenance["results"], ("steps", "guidance_scale", "sampler", "seed")
         flags = {"samples": results["pictures"]} | {setting: results[setting] for setting in settings}
-        lines.append(f"- {command(f'train.evaluate {name}', **flags)}")
+        commands.setdefault(command("train.evaluate NAME", **flags), []).append(name)
+    lines += [f"- {typed} for {', '.join(names)}" for typed, names in commands.items()]
     print("\n".join(lines))
     if readme:
         write_block("zoo", lines)
