@@ -14,6 +14,7 @@ from benchmarks.readme import write_block
 from dit import papers
 from dit.measured import Cell, Family, MeasuredModel, correlation, load_family
 from dit.weights import ZOO
+from ui.costs import count_of
 
 FEWEST = 3  # models between which a relation can be seen
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "findings.md"
@@ -61,7 +62,7 @@ def overview(family: Family) -> list[str]:
         found = {cell.steps: three(cell.frechet) for cell in of_model(family, model.name)}
         cost = [f"{model.parameters / 1e6:.2f} M", f"{model.macs / 1e6:.1f}"]
         rows.append([short(family, model.name), *cost, *(found.get(count, "") for count in steps)])
-    heads = ["model", "parameters", "MMACs a pass", *(f"{count} steps" for count in steps)]
+    heads = ["model", "parameters", "MMACs a pass", *(count_of("step", count) for count in steps)]
     return markdown(heads, rows)
 
 
@@ -74,7 +75,9 @@ def scaling(family: Family) -> list[str]:
         if len(pairs) < FEWEST:
             continue
         logs = [(cost, math.log(distance)) for cost, distance in pairs]
-        rows.append([f"{steps} steps", len(pairs), f"{correlation(pairs):.3f}", f"{correlation(logs):.3f}"])
+        rows.append(
+            [count_of("step", steps), len(pairs), f"{correlation(pairs):.3f}", f"{correlation(logs):.3f}"]
+        )
     paper = [(result.gflops, result.fid) for result in papers.SCALING]
     of_logs = correlation([(cost, math.log(fid)) for cost, fid in paper])
     rows.append(["DiT paper, 250 steps, FID", len(paper), f"{correlation(paper):.3f}", f"{of_logs:.3f}"])
@@ -142,6 +145,8 @@ def shares(family: Family, cells: Iterable[Cell]) -> list[str]:
         found.append(f"{cell.measures['accuracy']:.1%}" if "accuracy" in cell.measures else "")
         setting = [short(family, cell.model), cell.sampler, cell.steps, guidance, cell.cache_every]
         rows.append([*setting, three(cell.macs / 1e9), *found])
+    if not rows:
+        return ["Not measured yet."]
     heads = ["model", "sampler", "steps", "guidance", "computed every", "GMACs", "Fréchet", "precision"]
     return markdown([*heads, "recall", "accuracy"], rows)
 

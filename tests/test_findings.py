@@ -10,10 +10,11 @@ import pytest
 
 import dit
 from benchmarks import figures, findings
+from dit.digest import digest_of
 from dit.measured import load_family
 from dit.weights import ZOO, bundled
 from tests.families import made_up
-from train.draws import digest_of
+from ui.costs import count_of
 
 MODELS = (("S/4", 10_000_000), ("S/2", 40_000_000), ("M/4", 50_000_000), ("M/2", 200_000_000))
 
@@ -34,7 +35,9 @@ def rows(lines):
 
 def test_the_correlation_is_that_of_log_compute_with_the_distance(family):
     *measured, paper = rows(findings.scaling(family))
-    assert [row[0] for row in measured] == [f"{steps} steps" for steps in findings.common_steps(family)]
+    assert [row[0] for row in measured] == [
+        count_of("step", steps) for steps in findings.common_steps(family)
+    ]
     macs = np.log([model.macs for model in family.models])
     for steps, row in zip(findings.common_steps(family), measured, strict=True):
         distances = [c.frechet for c in family.at(findings.PLAIN) if c.steps == steps]

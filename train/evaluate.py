@@ -18,6 +18,7 @@ from PIL import Image
 
 import dit
 from dit.command import exit_status
+from dit.digest import digest_of
 from dit.files import atomic_write, sha256
 from dit.pictures import contact_sheet
 from dit.pipeline import usual_guidance
@@ -25,7 +26,7 @@ from dit.speed import machine
 from dit.weights import describe, locate, set_provenance
 from train.adm import write_samples
 from train.classifier import check_samples
-from train.draws import Draw, digest_of, draw, open_pipelines
+from train.draws import Draw, draw, open_pipelines
 from train.features import ClassifierFeatures
 from train.judging import Judging
 from train.measures import measure

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from dit.command import exit_status
+from dit.digest import digest_of
 from dit.flops import macs
 from dit.measured import Cell, Family, MeasuredModel, load_family, save_family
 from dit.pipeline import find_device
@@ -24,7 +25,7 @@ from dit.speed import machine
 from dit.weights import ZOO, WeightsError, load, locate, outline
 from train.cells import Filled, Task, fill, judged_by, macs_of_task
 from train.classifier import check_samples
-from train.draws import Draw, digest_of
+from train.draws import Draw
 from train.family import FAMILIES, learnt_by
 from train.jobs import at_once, usual_jobs
 from train.judging import Judging

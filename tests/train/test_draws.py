@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import dit
+from dit.digest import digest_of
 from dit.weights import save
-from train.draws import DESCRIPTION, Draw, describe, digest_of, draw, open_pipelines
+from train.draws import DESCRIPTION, Draw, describe, draw, open_pipelines
 
 WISH = Draw(samples=20, steps=2, seed=40, batch_size=7, guidance_scale=1.5)
 

@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 import dit
 from dit.classifier import DEFAULT, Classifier, ClassifierConfig, load
 from dit.classifier import save as save_classifier
+from dit.digest import digest_of
 from dit.files import sha256
 from dit.speed import machine
 from dit.weights import WeightsError, describe, save
 from tests.train.picture_files import picture_folder
 from train import evaluate, judging, solids
-from train.draws import Draw, digest_of, draw
+from train.draws import Draw, draw
 from train.evaluate import Evaluation, grid, main, record
 from train.features import ClassifierFeatures
 from train.judging import check
