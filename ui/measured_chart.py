@@ -9,7 +9,7 @@ from dit.measured import Cell, Family, MeasuredModel, frontier
 from ui import chart
 from ui.chart import Axes, Line, Point, Series
 from ui.measured_choice import MACS, PICTURE, Choice
-from ui.measured_words import cost_of, details, nothing, short_name
+from ui.measured_words import cost_of, details, distance, nothing, short_name
 
 COLOURS = ("blue", "amber", "green", "pink", "violet", "red", "ink", "lime", "brown", "teal")
 MARKS = (
@@ -25,7 +25,6 @@ MARKS = (
 )
 LINES = (chart.FIRM, chart.DASHED, chart.DOTTED)
 MARGIN = 0.04  # of an axis, beyond the outermost points
-DISTANCE = "Fréchet distance in the classifier's features"
 FRONTIER = Series(
     key="frontier",
     title="efficient frontier",
@@ -72,7 +71,7 @@ def picture_chart(family: Family, choice: Choice, hidden: Sequence[str] | None =
         x_ticks=chart.log_ticks(*x_range),
         y_ticks=chart.log_ticks(*y_range),
         x_title=f"{unit} (log); more steps to the right",
-        y_title=f"{DISTANCE} (log)",
+        y_title=f"{distance(family)} (log)",
         summary=f"{len(points)} measured settings of {family.name}, {unit} against Fréchet distance, both "
         "logarithmic. Left and right go along a model's steps, up and down to other models, Enter shows "
         "the pictures.",
@@ -103,7 +102,7 @@ def model_chart(family: Family, choice: Choice, hidden: Sequence[str] | None = N
         x_ticks=chart.log_ticks(*x_range),
         y_ticks=chart.linear_ticks(top),
         x_title="GMACs of a forward pass (log)",
-        y_title=DISTANCE,
+        y_title=distance(family),
         summary=f"{len(points)} models of {family.name}, GMACs of a forward pass against Fréchet distance at "
         f"{choice.steps} steps. Arrow keys go from point to point, Enter shows the pictures.",
         y_log=False,

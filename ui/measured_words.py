@@ -15,8 +15,6 @@ BUDGETS = 3  # of which the best cell is named
 ALIKE = 0.03  # difference of two correlations that is none worth a word
 UNIT = {MACS: "GMACs", SECONDS: "s"}
 WORD = {MACS: "compute", SECONDS: "time"}
-FID = "FID: Fréchet distance in Inception's features; lower is better"
-NOT_FID = "Fréchet distance in the features of the bundled classifier, not FID; lower is better"
 
 
 def short_name(family: Family, model: str) -> str:
@@ -223,12 +221,22 @@ def _compared(ours: float, published: float) -> str:
     return f"quality follows model compute {'less' if ours > published else 'more'} closely here"
 
 
+def is_fid(family: Family) -> bool:
+    """Whether its distance is in the standard Inception's features, and so called FID."""
+    return _part(family, "features").get("name") == "inception"
+
+
+def distance(family: Family) -> str:
+    """What its distance is, in words."""
+    return "FID" if is_fid(family) else "Fréchet distance in the classifier's features"
+
+
 def behind(family: Family, cells: Sequence[Cell]) -> str:
     """What the numbers are of: measure, pictures, reference set, machine."""
     counts = sorted({cell.samples for cell in cells})
     number = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    inception = _part(family, "features").get("name") == "inception"
-    told = [f"{FID if inception else NOT_FID}. Each point is measured on {number} pictures"]
+    what = f"{distance(family)}{'' if is_fid(family) else ', not FID'}; lower is better"
+    told = [f"{what}. Each point is measured on {number} pictures"]
     if name := (reference := _part(family, "reference")).get("name"):
         real = reference.get("pictures")
         told[0] += f", against {f'{real:,} ' if isinstance(real, int) else ''}real ones of {name}"

@@ -186,7 +186,8 @@ def test_a_point_says_all_that_is_known(family):
     assert told.startswith("Fréchet distance") and "not FID" in told
     assert "Each point is measured on 5,000 pictures, against 5,000 real ones of toys." in told
     standard = dataclasses.replace(family, about={"features": {"name": "inception"}, "reference": "odd"})
-    assert behind(standard, [cell]).startswith("FID: ")
+    assert behind(standard, [cell]).startswith("FID; lower is better. ")
+    assert ">FID (log)<" in drawing(standard, choose(standard))
 
 
 def test_what_is_seen_is_computed_from_the_cells(family):
