@@ -48,7 +48,8 @@ def main(readme: bool = False) -> None:
     lines += [row("held-out real pictures", results["classifier"]["held_out"]), "", "Measured by:", ""]
     for name, (_, provenance) in models.items():
         results, settings = provenance["results"], ("steps", "guidance_scale", "sampler", "seed")
-        flags = {"samples": results["pictures"]} | {setting: results[setting] for setting in settings}
+        pictures = results.get("pictures") or results["pictures_per_class"] * len(classes)  # of older files
+        flags = {"samples": pictures} | {setting: results[setting] for setting in settings}
         commands.setdefault(command("train.evaluate NAME", **flags), []).append(name)
     lines += [f"- {typed} for {', '.join(names)}" for typed, names in commands.items()]
     print("\n".join(lines))
