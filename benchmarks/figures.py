@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import tyro
 from PIL import Image, ImageDraw
 
-from benchmarks.findings import DOCS, PLAIN, common_steps, compared, measured_models, of_model, short, three
+from benchmarks.findings import DOCS, PLAIN, common_steps, compared, measured_models, of_model, three
 from dit.files import atomic_write
 from dit.measured import Cell, Family, load_family
 from dit.weights import ZOO
@@ -22,6 +22,7 @@ from ui.grid_picture import FAINT, INK, font
 from ui.measured_cell import strip
 from ui.measured_chart import drawing
 from ui.measured_choice import MACS, MODEL, PICTURE, Choice
+from ui.measured_words import short_name
 
 SVG = "http://www.w3.org/2000/svg"
 GROUNDS = {  # variables of the page's theme -> on light, on dark
@@ -100,7 +101,7 @@ def _within(family: Family, name: str, budget: float) -> Cell | None:
 
 def pictures(family: Family, groups: Sequence[tuple[str, Sequence[Cell]]]) -> Image.Image:
     """Cells below each other: what each is on the left, one picture a class on the right; with headings."""
-    names = [short(family, cell.model) for _, cells in groups for cell in cells]
+    names = [short_name(family, cell.model) for _, cells in groups for cell in cells]
     left = MARGIN + max(map(font(TEXT).getlength, [*names, "0.000 GMACs, 250 steps"])) + 3 * GAP
     row, head = SIDE + GAP, 3 * TEXT
     width = int(left) + len(family.classes) * SIDE + MARGIN
@@ -112,7 +113,7 @@ def pictures(family: Family, groups: Sequence[tuple[str, Sequence[Cell]]]) -> Im
         y += head
         for cell in cells:
             said = [
-                short(family, cell.model),
+                short_name(family, cell.model),
                 f"{three(cell.macs / 1e9)} GMACs, {cell.steps} step{'s' * (cell.steps > 1)}",
                 f"Frechet {three(cell.frechet)}",  # Pillow's own font has no é
             ]

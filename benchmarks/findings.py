@@ -15,8 +15,9 @@ from dit import papers
 from dit.measured import Cell, Family, MeasuredModel, correlation, load_family
 from dit.weights import ZOO
 from ui.costs import count_of
+from ui.measured_choice import FEWEST
+from ui.measured_words import short_name
 
-FEWEST = 3  # models between which a relation can be seen
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "findings.md"
 PLAIN = ("ddim", 1.0, None, 1)  # the setting whose steps are compared: no guidance, nothing reused
 Row = Sequence[object]
@@ -31,11 +32,6 @@ def markdown(heads: Sequence[str], rows: Iterable[Row]) -> list[str]:
 def three(value: float) -> str:
     """With three digits."""
     return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}".rstrip(".")
-
-
-def short(family: Family, name: str) -> str:
-    """A model's name without its family's."""
-    return name.removesuffix(f"-{family.name}")
 
 
 def of_model(family: Family, name: str, setting: tuple[Any, ...] = PLAIN) -> list[Cell]:
@@ -61,7 +57,7 @@ def overview(family: Family) -> list[str]:
     for model in measured_models(family):
         found = {cell.steps: three(cell.frechet) for cell in of_model(family, model.name)}
         cost = [f"{model.parameters / 1e6:.2f} M", f"{model.macs / 1e6:.1f}"]
-        rows.append([short(family, model.name), *cost, *(found.get(count, "") for count in steps)])
+        rows.append([short_name(family, model.name), *cost, *(found.get(count, "") for count in steps)])
     heads = ["model", "parameters", "MMACs a pass", *(count_of("step", count) for count in steps)]
     return markdown(heads, rows)
 
@@ -91,10 +87,10 @@ def making_up(family: Family) -> list[str]:
         best = min(of_model(family, model.name), key=lambda cell: cell.frechet)
         dearer = [cell for other in models[i + 1 :] for cell in of_model(family, other.name)]
         better = [cell for cell in dearer if cell.frechet < best.frechet]
-        row = [short(family, model.name), best.steps, three(best.macs / 1e9), three(best.frechet)]
+        row = [short_name(family, model.name), best.steps, three(best.macs / 1e9), three(best.frechet)]
         if better:
             first = min(better, key=lambda cell: cell.macs)
-            row += [f"{short(family, first.model)}, {first.steps}", three(first.macs / 1e9)]
+            row += [f"{short_name(family, first.model)}, {first.steps}", three(first.macs / 1e9)]
             row += [three(first.frechet), f"{first.macs / best.macs:.2f}"]
         rows.append([*row, *[""] * (8 - len(row))])
     heads = ["model", "steps at its best", "GMACs", "Fréchet", "beaten most cheaply by", "GMACs", "Fréchet"]
@@ -115,10 +111,10 @@ def patches(family: Family) -> list[str]:
         near = min(others, key=lambda model: abs(math.log(model.macs / fine.macs)))
         rows.append(
             [
-                short(family, fine.name),
+                short_name(family, fine.name),
                 *_costs(fine, at),
                 f"{three(at[coarse.name].frechet)} at {coarse.macs / 1e6:.1f}",
-                short(family, near.name),
+                short_name(family, near.name),
                 *_costs(near, at),
             ]
         )
@@ -143,7 +139,7 @@ def shares(family: Family, cells: Iterable[Cell]) -> list[str]:
             guidance += " in {:g} to {:g}".format(*cell.guidance_interval)
         found = [three(cell.measures[name]) for name in ("frechet", "precision", "recall")]
         found.append(f"{cell.measures['accuracy']:.1%}" if "accuracy" in cell.measures else "")
-        setting = [short(family, cell.model), cell.sampler, cell.steps, guidance, cell.cache_every]
+        setting = [short_name(family, cell.model), cell.sampler, cell.steps, guidance, cell.cache_every]
         rows.append([*setting, three(cell.macs / 1e9), *found])
     if not rows:
         return ["Not measured yet."]

@@ -9,17 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit.config import ModelConfig
-from dit.layers import LAYER_NORM_EPS, Attention, Mlp, Run, add_head_norms, compute, modulate
+from dit.layers import LAYER_NORM_EPS, Attention, Mlp, Run, add_head_norms, compute, modulate, norm
 
 
 def modulation(hidden_size: int, parts: int) -> nn.Sequential:
     """From the conditioning to `parts` vectors, under the authors' name adaLN_modulation."""
     return nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, parts * hidden_size))
-
-
-def norm(x: Tensor, eps: float = LAYER_NORM_EPS) -> Tensor:
-    """Layer norm over the width, without weights of its own. x: (N, T, D)."""
-    return F.layer_norm(x, x.shape[-1:], eps=eps)
 
 
 class AdaLNZeroBlock(nn.Module):

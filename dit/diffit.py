@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dit.config import ModelConfig
 from dit.dit import DiT
-from dit.layers import LAYER_NORM_EPS, Mlp, Run, add_head_norms, compute
+from dit.layers import Mlp, Run, add_head_norms, compute, norm
 
 
 def relative_position_index(window: int, device: torch.device | None = None) -> Tensor:
@@ -79,9 +79,8 @@ class DiffiTBlock(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor, run: Run = compute) -> Tensor:
         """x: (N * windows, T, width), c: (N, time_width) -> as x."""
-        norm = x.shape[-1:]
-        x = x + run(self.attn, lambda: (F.layer_norm(x, norm, eps=LAYER_NORM_EPS), c))
-        return x + run(self.mlp, lambda: (F.layer_norm(x, norm, eps=LAYER_NORM_EPS),))
+        x = x + run(self.attn, lambda: (norm(x), c))
+        return x + run(self.mlp, lambda: (norm(x),))
 
 
 class GlobalBlock(DiffiTBlock):
@@ -101,7 +100,7 @@ class DiffiTFinalLayer(nn.Module):
 
     def forward(self, x: Tensor, _: Tensor) -> Tensor:
         """x: (N, T, D) -> (N, T, p * p * channels)."""
-        return self.linear(F.silu(F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)))
+        return self.linear(F.silu(norm(x)))
 
 
 class DiffiT(DiT):

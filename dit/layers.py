@@ -19,6 +19,11 @@ def compute(branch: nn.Module, inputs: Callable[[], tuple[Tensor, ...]]) -> Tens
     return branch(*inputs())
 
 
+def norm(x: Tensor, eps: float = LAYER_NORM_EPS) -> Tensor:
+    """Layer norm over the width, without weights of its own. x: (N, T, D)."""
+    return F.layer_norm(x, x.shape[-1:], eps=eps)
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """x * (1 + scale) + shift; x: (N, T, D); shift, scale: (N, 1, D). Peebles & Xie 2023, section 3.2."""
     return torch.addcmul(shift, x, 1 + scale)

@@ -5,6 +5,7 @@ Written by `python -m train.sweep`, read by the page: assets/zoo/FAMILY.json.
 
 import json
 import math
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -111,13 +112,12 @@ def correlation(pairs: Sequence[tuple[float, float]]) -> float:
     """
     if len(pairs) < 3:
         raise ValueError(f"{len(pairs)} pairs; a correlation needs at least 3")
-    xs, ys = [math.log10(x) for x, _ in pairs], [y for _, y in pairs]
-    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    along = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
-    spread = math.sqrt(sum((x - mean_x) ** 2 for x in xs) * sum((y - mean_y) ** 2 for y in ys))
-    if spread == 0:
-        raise ValueError("all models cost the same, or are worth the same; there is nothing to correlate")
-    return along / spread
+    try:
+        return statistics.correlation([math.log10(x) for x, _ in pairs], [y for _, y in pairs])
+    except statistics.StatisticsError:
+        raise ValueError(
+            "all models cost the same, or are worth the same; there is nothing to correlate"
+        ) from None
 
 
 def load_family(path: Path) -> Family:

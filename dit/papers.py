@@ -1,6 +1,7 @@
 """What the papers print: compute, parameters and FID of each model, as printed, with table and settings."""
 
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -227,7 +228,4 @@ def correlation(results: Iterable[PaperResult]) -> float:
     pairs = [(math.log10(r.gflops), r.fid) for r in results if r.gflops and r.fid]
     if len(pairs) < 2:
         raise ValueError(f"{len(pairs)} results have Gflops and FID; a correlation needs at least 2")
-    mean_x, mean_y = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
-    both = sum((x - mean_x) * (y - mean_y) for x, y in pairs)
-    spread = math.sqrt(sum((x - mean_x) ** 2 for x, _ in pairs) * sum((y - mean_y) ** 2 for _, y in pairs))
-    return both / spread
+    return statistics.correlation(*zip(*pairs, strict=True))

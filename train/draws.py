@@ -22,6 +22,7 @@ from dit.files import atomic_write, discard_partials
 from dit.pipeline import Pipeline, find_device
 from dit.settings import SampleSettings
 
+OF_THE_SET = ("samples", "seed", "batch_size")  # what of a `Draw` is no setting of a picture
 DESCRIPTION = "settings.json"  # beside the chunks: what they were drawn with
 
 
@@ -56,14 +57,7 @@ class Draw:
         return SampleSettings(
             classes=[k % max(classes, 1) for k in numbers],
             seeds=[self.seed + k for k in numbers],
-            steps=self.steps,
-            guidance_scale=self.guidance_scale,
-            sampler=self.sampler,
-            eta=self.eta,
-            guidance_interval=self.guidance_interval,
-            guided_channels=self.guided_channels,
-            guidance_schedule=self.guidance_schedule,
-            cache_every=self.cache_every,
+            **{name: value for name, value in vars(self).items() if name not in OF_THE_SET},
         )
 
     def resolved(self, config: ModelConfig) -> "Draw":

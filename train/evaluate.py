@@ -8,7 +8,7 @@ drawn already, and the same command continues there.
 import json
 import sys
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -96,20 +96,12 @@ class Evaluation(Judging):
 
     def wish(self, model: dit.Backbone) -> Draw:
         """What to draw of this model. Raises ValueError for settings that cannot serve it."""
-        drawn = Draw(
-            samples=self.samples or (model.config.num_classes or UNCONDITIONAL) * self.pictures_per_class,
-            steps=self.steps,
-            guidance_scale=usual_guidance(model) if self.guidance_scale is None else self.guidance_scale,
-            sampler=self.sampler,
-            eta=self.eta,
-            guidance_interval=self.guidance_interval,
-            guided_channels=self.guided_channels,
-            guidance_schedule=self.guidance_schedule,
-            cache_every=self.cache_every,
-            seed=self.seed,
-            batch_size=self.batch_size,
-        )
-        return drawn.resolved(model.config)
+        values = {item.name: getattr(self, item.name) for item in fields(Draw)}
+        if self.samples is None:
+            values["samples"] = (model.config.num_classes or UNCONDITIONAL) * self.pictures_per_class
+        if self.guidance_scale is None:
+            values["guidance_scale"] = usual_guidance(model)
+        return Draw(**values).resolved(model.config)
 
 
 def evaluate(evaluation: Evaluation) -> tuple[dict[str, Any], np.ndarray]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from dit.classes import find_class
 from dit.diffusion import NUM_TIMESTEPS
-from dit.samplers import OF_FORMULATION, SAMPLERS
+from dit.samplers import SAMPLERS
 from dit.settings import MAX_CACHE, MAX_SEED
-from ui.families import spread
+from ui.families import samplers_of, spread, titles_of
 from ui.request import MAX_GUIDANCE, MAX_PICTURES, number, short, whole
 from ui.studio import Rung
 
@@ -63,9 +63,9 @@ def usual_values(name: str, family: Sequence[Rung]) -> str:
     if name == "model":
         return ", ".join(rung.name for rung in spread(family, SHOWN_MODELS))
     if name == "class":
-        return ", ".join(_titles(family)[:5])
+        return ", ".join(titles_of(family)[:5])
     if name == "sampler":
-        return ", ".join(_samplers(family))
+        return ", ".join(samplers_of(family))
     return {"steps": "1, 2, 4, 8, 16, 32", "guidance": "1, 1.5, 2, 4", "seed": "0-4", "caching": "1-4"}[name]
 
 
@@ -119,7 +119,7 @@ def _named(name: str, item: str, family: Sequence[Rung], here: Sequence[Rung]) -
     if item.casefold() == "all":
         if name == "model":
             return [rung.name for rung in family]
-        return _titles(family) if name == "class" else _samplers(family)
+        return titles_of(family) if name == "class" else samplers_of(family)
     if name == "class":
         return [_class(item, [*family, *here])]
     known = [rung.name for rung in here] if name == "model" else ["auto", *SAMPLERS]
@@ -144,13 +144,3 @@ def _class(item: str, rungs: Sequence[Rung]) -> str:
             shown = ", ".join(rung.titles[:10]) + (", ..." if len(rung.classes) > 10 else "")
             refusal = f"{error}; {rung.name} has {shown}" if refusal.endswith("another axis") else refusal
     raise ValueError(refusal)
-
-
-def _titles(family: Sequence[Rung]) -> tuple[str, ...]:
-    """Short names of the classes of the first model that has some."""
-    return next((rung.titles for rung in family if rung.classes), ())
-
-
-def _samplers(family: Sequence[Rung]) -> list[str]:
-    """All that serve one of the models."""
-    return list(dict.fromkeys(name for rung in family for name in OF_FORMULATION[rung.config.formulation]))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dit import weights
 from dit.measured import Family
+from dit.samplers import OF_FORMULATION
 from ui.studio import Rung
 from ui.tables import Tables
 
@@ -30,7 +31,7 @@ class Group:
     @property
     def titles(self) -> tuple[str, ...]:
         """Short names of the classes of the first model that has some."""
-        return next((rung.titles for rung in self.compared if rung.classes), ())
+        return titles_of(self.compared)
 
 
 def groups_of(rungs: Sequence[Rung], first: Rung, tables: Tables) -> dict[str, Group]:
@@ -71,6 +72,16 @@ def trained(rung: Rung) -> str:
     seen = rung.provenance.get("images_seen")
     known = isinstance(seen, int) and not isinstance(seen, bool)
     return f"trained on {seen:,} pictures" if known else "trained on nobody says how many pictures"
+
+
+def titles_of(rungs: Sequence[Rung]) -> tuple[str, ...]:
+    """Short names of the classes of the first model that has some."""
+    return next((rung.titles for rung in rungs if rung.classes), ())
+
+
+def samplers_of(rungs: Sequence[Rung]) -> list[str]:
+    """All that serve one of the models."""
+    return list(dict.fromkeys(name for rung in rungs for name in OF_FORMULATION[rung.config.formulation]))
 
 
 def of_one_design(rungs: Sequence[Rung]) -> tuple[Rung, ...]:

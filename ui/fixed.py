@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from dit.samplers import OF_FORMULATION
 from ui.clamps import Clamp, number, one_of, whole, words
 from ui.controls import PAGE_GUIDANCE
+from ui.families import samplers_of
 from ui.request import PAGE_SEED
 from ui.studio import Studio
 
@@ -69,5 +69,4 @@ def clamps(studio: Studio) -> dict[str, Clamp]:
 
 def samplers(studio: Studio) -> list[Any]:
     """ "auto", and all that serve one of the page's models."""
-    own = [name for rung in studio.rungs for name in OF_FORMULATION[rung.config.formulation]]
-    return ["auto", *dict.fromkeys(own)]
+    return ["auto", *samplers_of(studio.rungs)]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from statistics import StatisticsError, linear_regression
 from urllib.parse import quote
 
 from dit.measured import Cell, Family, MeasuredModel, frontier
@@ -122,19 +123,15 @@ def fitted_line(
     pairs: Sequence[tuple[float, float]], x_range: tuple[float, float], top: float
 ) -> tuple[tuple[float, float], ...]:
     """Ends of the least-squares line of y on log10 x, within 0 and `top`; none below two different x."""
-    if not pairs:
+    try:
+        slope, at_zero = linear_regression([math.log10(x) for x, _ in pairs], [y for _, y in pairs])
+    except StatisticsError:
         return ()
-    xs, ys = [math.log10(x) for x, _ in pairs], [y for _, y in pairs]
-    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    spread = sum((x - mean_x) ** 2 for x in xs)
-    if not spread:
-        return ()
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
     ends = []
     for bound in map(math.log10, x_range):
-        y = mean_y + slope * (bound - mean_x)
+        y = at_zero + slope * bound
         inside = min(max(y, 0.0), top)
-        ends.append((10 ** (bound if inside == y else mean_x + (inside - mean_y) / slope), inside))
+        ends.append((10 ** (bound if inside == y else (inside - at_zero) / slope), inside))
     return tuple(ends)
 
 
