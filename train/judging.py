@@ -9,7 +9,7 @@ from dit.classifier import DEFAULT
 from dit.pipeline import Pipeline
 from train import solids
 from train.features import ClassifierFeatures, Extractor
-from train.reference import SOLIDS_PICTURES, Reference, Wish, open_reference
+from train.reference import SOLIDS_PICTURES, RealPictures, Reference, open_reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Judging:
             )
         return ClassifierFeatures(path, pipeline.device)
 
-    def real(self, pipeline: Pipeline) -> Wish:
+    def real(self, pipeline: Pipeline) -> RealPictures:
         """Which real pictures to compare with. Raises ValueError where that must be said."""
         config, name = pipeline.model.config, self.reference
         if name is None and (name := _dataset(pipeline.model)) != solids.SOLIDS:
@@ -67,7 +67,9 @@ class Judging:
         pictures = self.reference_pictures or (SOLIDS_PICTURES if name == solids.SOLIDS else 0)
         side = config.input_size * (pipeline.autoencoder.factor if pipeline.autoencoder else 1)
         channels = 1 if config.in_channels == 1 else 3
-        return Wish(name=name, pictures=pictures, split=self.reference_split, side=side, channels=channels)
+        return RealPictures(
+            name=name, pictures=pictures, split=self.reference_split, side=side, channels=channels
+        )
 
 
 def told(extractor: Extractor, reference: Reference) -> dict[str, Any]:

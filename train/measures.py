@@ -54,8 +54,8 @@ def measure(
         "score": _score(seen, resampling),
     }
     found["frechet"]["reference_pictures"] = reference.pictures
-    if reference.others is not None:
-        real = reference.others[: max(FEWEST, len(seen))]  # as many as generated, where there are
+    if reference.further is not None:
+        real = reference.further[: max(FEWEST, len(seen))]  # as many as generated, where there are
         found["frechet"] |= {
             "real": reference.pool.distance(Gaussian.of(real)),
             "real_pictures": len(real),

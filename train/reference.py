@@ -29,7 +29,7 @@ FEWEST = 2  # pictures that have a covariance
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class RealPictures:
     """Which real pictures.
 
     Raises:
@@ -56,7 +56,7 @@ class Reference:
     spatial: Gaussian | None  # of the inner map
     features: np.ndarray | None  # (R, D) float32 pooled; None where a file has moments alone
     radii: np.ndarray | None  # (R,) of the features' surroundings, see `neighbours`
-    others: np.ndarray | None  # (M, D) of as many further real pictures, where there are some
+    further: np.ndarray | None  # (M, D) of as many further real pictures, where there are some
 
     @property
     def pictures(self) -> int:
@@ -64,68 +64,68 @@ class Reference:
         return int(self.told.get("pictures") or 0)
 
 
-def open_reference(wish: Wish, extractor: Extractor) -> Reference:
+def open_reference(real: RealPictures, extractor: Extractor) -> Reference:
     """The reference, from the cache if it has been looked at before by this extractor.
 
     Raises:
         ValueError: no such pictures, fewer than two, of the wrong size, or a file that is none of ADM's.
         HubError: a data set on the Hub cannot be reached.
     """
-    if wish.name.lower().endswith(".npz"):
-        return _of_file(wish, extractor)
-    if wish.name == solids.SOLIDS:
-        return _of_solids(wish, extractor)
-    pictures = open_pictures(wish.name, wish.split)
+    if real.name.lower().endswith(".npz"):
+        return _of_file(real, extractor)
+    if real.name == solids.SOLIDS:
+        return _of_solids(real, extractor)
+    pictures = open_pictures(real.name, real.split)
     found = len(pictures)
-    number = min(wish.pictures or found, found)
-    _check_number(wish.name, number)
-    info = DataInfo(wish.name, (), wish.channels, wish.side)
+    number = min(real.pictures or found, found)
+    _check_number(real.name, number)
+    info = DataInfo(real.name, (), real.channels, real.side)
     data = PictureData(pictures, info, np.arange(number) * found // number)
-    folder = Path(wish.name).expanduser()
+    folder = Path(real.name).expanduser()
     told = {
-        "name": folder.resolve().name if folder.is_dir() else wish.name,  # not the path
-        "split": wish.split,
+        "name": folder.resolve().name if folder.is_dir() else real.name,  # not the path
+        "split": real.split,
         "pictures": number,
         "of": found,
         "fingerprint": pictures.fingerprint(),
     }
-    key = told | {"side": wish.side, "channels": wish.channels}
+    key = told | {"side": real.side, "channels": real.channels}
     return _cached(told, key, extractor, lambda: _decoded(data))
 
 
-def _of_solids(wish: Wish, extractor: Extractor) -> Reference:
+def _of_solids(real: RealPictures, extractor: Extractor) -> Reference:
     """Held-out ones, and as many others, to know what a perfect model would come to."""
-    number = wish.pictures or SOLIDS_PICTURES
+    number = real.pictures or SOLIDS_PICTURES
     told = {"name": solids.SOLIDS, "pictures": number, "seed": HELD_OUT_SEED, "version": solids.VERSION}
-    both = {"side": wish.side, "with_others": True}
+    both = {"side": real.side, "with_others": True}
 
-    def real() -> Iterator[np.ndarray]:
-        yield from _chunks(solids_cache(2 * number, wish.side, HELD_OUT_SEED))
+    def held_out() -> Iterator[np.ndarray]:
+        yield from _chunks(solids_cache(2 * number, real.side, HELD_OUT_SEED))
 
-    return _cached(told, told | both, extractor, real, number)
+    return _cached(told, told | both, extractor, held_out, number)
 
 
-def _of_file(wish: Wish, extractor: Extractor) -> Reference:
+def _of_file(real: RealPictures, extractor: Extractor) -> Reference:
     """ADM's moments where they are of this extractor, as its evaluator prefers them; else of the pictures."""
-    path = Path(wish.name).expanduser()
+    path = Path(real.name).expanduser()
     if not path.is_file():
-        raise ValueError(f"{wish.name}: no such file; give a reference batch of ADM's suite")
+        raise ValueError(f"{real.name}: no such file; give a reference batch of ADM's suite")
     batch, digest = read_batch(path), sha256(path)
     told: dict[str, Any] = {"name": path.name, "sha256": digest, "pictures": None}
     reference = None
     if batch.pictures is not None:
-        pictures = _evenly(batch.pictures, wish.pictures)
-        _check_number(wish.name, len(pictures))
-        if pictures.shape[1:3] != (wish.side, wish.side):
+        pictures = _evenly(batch.pictures, real.pictures)
+        _check_number(real.name, len(pictures))
+        if pictures.shape[1:3] != (real.side, real.side):
             raise ValueError(
-                f"{wish.name}: its pictures are {pictures.shape[1]} x {pictures.shape[2]}, but the model's "
-                f"are {wish.side} x {wish.side}; give a reference of that size"
+                f"{real.name}: its pictures are {pictures.shape[1]} x {pictures.shape[2]}, but the model's "
+                f"are {real.side} x {real.side}; give a reference of that size"
             )
         told["pictures"] = len(pictures)
         reference = _cached(told, told, extractor, lambda: _chunks(pictures))
     if batch.moments is None or (extractor.name != "inception" and reference):
         return reference
-    _check_moments(wish.name, batch, extractor)
+    _check_moments(real.name, batch, extractor)
     told = told | {"moments": "of the file"}
     pool, spatial = batch.moments
     if reference is None:
@@ -173,7 +173,7 @@ def _cached(
     """What an extractor sees in pictures, from the cache or put there.
 
     key: what else decides it, beside the extractor. chunks: () -> the pictures, some at a time. number: how
-    many of them are the reference; the rest are `others`.
+    many of them are the reference; the rest are `further`.
     """
     identity = json.dumps({"layout": 1, "extractor": extractor.told(), "pictures": key}, sort_keys=True)
     path = cache_dir() / "references" / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.npz"

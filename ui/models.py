@@ -15,6 +15,7 @@ from typing import IO, Any
 import gradio as gr
 
 from dit import remote
+from dit.publish import pictures_of
 from dit.published import size_of
 from ui import costs, papers
 from ui.explore import Refresh
@@ -196,15 +197,14 @@ def results_of(rung: Rung) -> str:
     results: dict[str, Any] = rung.provenance.get("results", {})
     try:
         settings = f"{results['steps']} {results['sampler']} steps, guidance {results['guidance_scale']:g}"
-        measured, pictures = [], f"{results['pictures_per_class']} pictures a class"
+        measured = []
         if accuracy := results.get("accuracy"):
             measured.append(f"accuracy {accuracy['overall']:.1%}")
-        else:  # of an unconditional model
-            pictures = f"{results['pictures']:,} pictures"
         if frechet := results.get("frechet"):
             of_real = f" (real pictures {frechet['real']:.3g})" if "real" in frechet else ""
             measured.append(f"Fréchet {frechet['distance']:.3g}{of_real}")
-        return f"{', '.join(measured)}, of {pictures}: {settings}" if measured else "not evaluated"
+        of = f"of {pictures_of(results)}: {settings}"
+        return f"{', '.join(measured)}, {of}" if measured else "not evaluated"
     except (KeyError, TypeError, ValueError):  # somebody else's, or from before they were all written down
         return "not evaluated"
 

@@ -1,12 +1,14 @@
 """A real Chromium. Where there is none the tests are skipped with the reason; under CI that is a failure."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page
 
 from benchmarks.browser import chromium, find_chromium
+
+PHONE = 390  # pixels wide
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +33,26 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     yield opened
     context.close()
     assert not errors
+
+
+@pytest.fixture
+def open_phone(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
+    """Opens the page on a phone, light or dark: (dark, its address's query) -> the page."""
+    contexts = []
+
+    def opened(dark: bool = False, query: str = "") -> Page:
+        contexts.append(
+            browser.new_context(
+                viewport={"width": PHONE, "height": 844},
+                has_touch=True,
+                color_scheme="dark" if dark else "light",
+            )
+        )
+        phone = contexts[-1].new_page()
+        phone.goto(f"{address}/{query}")
+        phone.wait_for_selector("#generate")
+        return phone
+
+    yield opened
+    for context in contexts:
+        context.close()

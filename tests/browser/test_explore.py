@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -277,15 +278,9 @@ def test_a_second_visitor_waits_in_turn_and_sees_the_place(
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_nothing_is_cut_off_at_phone_width(browser: Browser, address: str, dark: bool) -> None:
-    context = browser.new_context(
-        viewport={"width": 390, "height": 844}, color_scheme="dark" if dark else "light"
-    )
-    phone = context.new_page()
-    phone.goto(address)
-    phone.wait_for_selector("#generate")
+def test_nothing_is_cut_off_at_phone_width(open_phone: Callable[..., Page], dark: bool) -> None:
+    phone = open_phone(dark)
     set_slider(phone, "steps", 2)
     generate(phone, 2)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     assert phone.locator("body").evaluate("body => document.body.classList.contains('dark')") == dark
-    context.close()

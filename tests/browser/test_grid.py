@@ -3,6 +3,7 @@
 import io
 import re
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -167,12 +168,8 @@ def test_a_tampered_address_is_no_error(browser: Browser, address: str) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_on_a_phone_the_grid_scrolls_in_its_own_box(browser: Browser, address: str, dark: bool) -> None:
-    context = browser.new_context(
-        viewport={"width": 390, "height": 844}, color_scheme="dark" if dark else "light"
-    )
-    page = context.new_page()
-    page.goto(f"{address}/?tab=tradeoff&tradeoff=grid&grid-across-values=1-6&grid-down-values=small")
+def test_on_a_phone_the_grid_scrolls_in_its_own_box(open_phone: Callable[..., Page], dark: bool) -> None:
+    page = open_phone(dark, "?tab=tradeoff&tradeoff=grid&grid-across-values=1-6&grid-down-values=small")
     expect(page.locator("#grid-price")).to_contain_text("6 cells", timeout=30_000)
     filled(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -185,4 +182,3 @@ def test_on_a_phone_the_grid_scrolls_in_its_own_box(browser: Browser, address: s
     texts = page.locator("#grid-canvas :is(th, figcaption, figcaption span, b, p):visible")
     ratios = texts.evaluate_all(CONTRASTS)
     assert len(ratios) > 12 and min(ratios) >= 4.5
-    context.close()

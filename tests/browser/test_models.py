@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -136,13 +136,9 @@ def test_a_download_that_fails_says_why_and_the_page_lives_on(page: Page, hub: L
     expect(page.locator("#status")).to_contain_text("Step 2 of 2", timeout=60_000)
 
 
-def test_the_models_fit_a_phone(browser: Browser, address: str) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844})
-    phone = context.new_page()
-    phone.goto(address)
-    phone.wait_for_selector("#generate")
+def test_the_models_fit_a_phone(open_phone: Callable[..., Page]) -> None:
+    phone = open_phone()
     phone.get_by_role("tab", name="Models").click()
     expect(phone.locator("#models")).to_contain_text("DiT-XL/2-512", timeout=10_000)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     assert phone.locator("#models table").bounding_box()["width"] <= 390
-    context.close()

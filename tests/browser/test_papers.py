@@ -1,7 +1,9 @@
 """The published numbers as a visitor meets them: the table sorts, points speak, the legend hides."""
 
+from collections.abc import Callable
+
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from ui.papers import COLUMNS
 
@@ -133,13 +135,8 @@ def test_the_legend_hides_and_shows_a_family(page: Page) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_the_chart_fits_a_phone_and_answers_a_finger(browser: Browser, address: str, dark: bool) -> None:
-    context = browser.new_context(
-        viewport={"width": 390, "height": 844}, has_touch=True, color_scheme="dark" if dark else "light"
-    )
-    phone = context.new_page()
-    phone.goto(address)
-    phone.wait_for_selector("#generate")
+def test_the_chart_fits_a_phone_and_answers_a_finger(open_phone: Callable[..., Page], dark: bool) -> None:
+    phone = open_phone(dark)
     open_models(phone)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     assert phone.locator("#papers-chart .dl-point:visible").count() == 32
@@ -157,4 +154,3 @@ def test_the_chart_fits_a_phone_and_answers_a_finger(browser: Browser, address: 
     )
     ink, ground = (sum(map(int, colour[4:-1].split(","))) for colour in colours)
     assert (ink > ground) == dark
-    context.close()

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -297,13 +298,8 @@ def test_the_keyboard_walks_along_a_model_and_to_the_next(page: Page) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_the_chart_fits_a_phone_and_answers_a_finger(browser: Browser, address: str, dark: bool) -> None:
-    context = browser.new_context(
-        viewport={"width": 390, "height": 844}, has_touch=True, color_scheme="dark" if dark else "light"
-    )
-    phone = context.new_page()
-    phone.goto(address)
-    phone.wait_for_selector("#generate")
+def test_the_chart_fits_a_phone_and_answers_a_finger(open_phone: Callable[..., Page], dark: bool) -> None:
+    phone = open_phone(dark)
     open_chart(phone)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     drawn = phone.locator("#measured-chart .dl-narrow").bounding_box()
@@ -319,4 +315,3 @@ def test_the_chart_fits_a_phone_and_answers_a_finger(browser: Browser, address: 
     numbers = [float(value) for value in re.findall(r"[\d.]+", ink)][:3]
     bright = sum(numbers) / 3 / (1 if "color(" in ink else 255)
     assert (bright > 0.5) == dark
-    context.close()

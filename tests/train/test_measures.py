@@ -14,7 +14,7 @@ from train.frechet import Gaussian
 from train.kernel import kernel_distance
 from train.measures import measure
 from train.neighbours import radii, within
-from train.reference import Wish, open_reference
+from train.reference import RealPictures, open_reference
 from train.resampling import Resampling
 from train.score import class_scores
 
@@ -201,7 +201,7 @@ def extractor() -> ClassifierFeatures:
 
 @pytest.fixture(scope="module")
 def reference(extractor):
-    return open_reference(Wish(pictures=200), extractor)
+    return open_reference(RealPictures(pictures=200), extractor)
 
 
 @pytest.fixture(scope="module")
@@ -288,5 +288,5 @@ def test_sets_too_small_to_measure(real, extractor, reference, tmp_path):
     found = measure(real[0][:3], None, extractor, reference, FEW)  # odd, but possible
     assert sorted(found["left_out"]) == ["precision", "recall"] and "precision" not in found
     write_samples(tmp_path / "two.npz", real[0][:2])
-    least = open_reference(Wish(name=str(tmp_path / "two.npz")), extractor)
+    least = open_reference(RealPictures(name=str(tmp_path / "two.npz")), extractor)
     assert sorted(measure(real[0], None, extractor, least, FEW)["left_out"]) == ["precision", "recall"]
