@@ -6,7 +6,8 @@ from typing import Any
 import gradio as gr
 
 from dit.measured import Family
-from ui.chart_view import WAITING, ChartView, known_keys, shown, toggles, visible_in
+from ui.chart_toggles import toggles, visible_in
+from ui.chart_view import WAITING, ChartView, known_keys, shown
 from ui.clamps import one_of, or_none, several_of
 from ui.measured_cell import cell_of, none_html, pick_of, pictured
 from ui.measured_chart import keys as legend_keys

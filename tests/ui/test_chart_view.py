@@ -15,7 +15,8 @@ from dit.pictures import png
 from tests.families import CLASSES, made_up, strip
 from ui import chart_view, controls
 from ui.chart_address import fit
-from ui.chart_view import known_keys, shown, toggles
+from ui.chart_toggles import toggles
+from ui.chart_view import known_keys, shown
 from ui.controls import NAMES, level_at, position_of
 from ui.families import groups_of
 from ui.measured_cell import (
