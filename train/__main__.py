@@ -1,6 +1,7 @@
 """`python -m train RECIPE` or `python -m train --model NAME`: start a run, or continue it."""
 
 import difflib
+import json
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from train.loop import train
 from train.preemption import RESUME_ME, Preempted
 from train.recipes import RECIPES, recipe_for
 from train.rehearsal import rehearse
+from train.run_folder import config_of
 
 USAGE = "Train by a recipe, or any model of dit.MODELS: python -m train --model NAME [--key value ...]."
 
@@ -31,6 +33,8 @@ class Run:
     """auto, cpu, cuda, cuda:1, mps, tpu; under torchrun cpu or cuda, shared out among the processes"""
     dry_run: bool = False
     """print the plan (parameters, compute, memory, disk, time), and train nothing"""
+    json: bool = False
+    """print the plan as JSON"""
     profile: bool = False
     """write where the time of a few steps goes into RUN_DIR/profile"""
 
@@ -38,7 +42,8 @@ class Run:
 def parse(arguments: list[str]) -> Run:
     """[RECIPE] --key value ... as a run; exits with a message on an unknown key.
 
-    Without a recipe, --model decides: the one of its formulation, with settings that it needs.
+    Without a recipe, --model decides: the one of its formulation, with settings that it needs. Without that
+    too, --run-dir does, where it holds a run: it is continued with its own settings.
 
     Raises:
         ValueError: unknown recipe, or a value out of range.
@@ -66,6 +71,10 @@ def parse(arguments: list[str]) -> Run:
         named = Run(config=replace(recipe_for(model), **given), run_dir=run_folder(model))
         runs[named.run_dir.name] = (f"{model} on solids", named)
         arguments = [named.run_dir.name, *arguments]
+    elif arguments[0].startswith("-") and (folder := _value_of("--run-dir", arguments)):
+        if config := config_of(Path(folder)):
+            runs["continue"] = (f"the run in {folder}", Run(config=config, run_dir=Path(folder)))
+            arguments = ["continue", *arguments]
     return tyro.extras.overridable_config_cli(runs, prog="python -m train", description=USAGE, args=arguments)
 
 
@@ -110,9 +119,13 @@ def _train(arguments: list[str]) -> None:
                     f"{config.total_steps} steps; set --lr-warmup-steps and --lr-decay-steps",
                     file=sys.stderr,
                 )
-        made = (
-            rehearse(config, hardware) if run.dry_run else train(config, run.run_dir, hardware, run.profile)
-        )
+        if run.dry_run:
+            plan, assumed = rehearse(config, hardware)
+            made = (
+                json.dumps(plan.told() | {"assumed": assumed.strip()}) if run.json else assumed + plan.text()
+            )
+        else:
+            made = train(config, run.run_dir, hardware, run.profile)
         if hardware.is_main:
             print(made)
     except Preempted:

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -203,6 +204,27 @@ class Plan:
         checkpoints = (self.checkpoints_kept + 1) * self.checkpoint_bytes
         return checkpoints + averages * self.counted.weight_bytes + grids * grid
 
+    @property
+    def seconds(self) -> float | None:
+        """Of the training alone; None where no step was timed."""
+        return self.pictures_seen / self.speed if self.speed else None
+
+    def told(self) -> dict[str, Any]:
+        """As JSON values: counts, bytes, seconds."""
+        return {
+            "model": self.config.model,
+            "parameters": self.counted.parameters,
+            "macs": self.counted.macs,
+            "pictures": self.num_pictures,
+            "pictures_seen": self.pictures_seen,
+            "memory_bytes": self.needed.total(self.micro_batch),
+            "device_bytes": self.device_bytes,
+            "disk_bytes": self.disk_bytes,
+            "weight_bytes": self.counted.weight_bytes,
+            "images_per_second": self.speed,
+            "seconds": self.seconds,
+        }
+
     def text(self) -> str:
         """For a reader: a line each."""
         config, counted, needed, n = self.config, self.counted, self.needed, self.micro_batch
@@ -247,7 +269,7 @@ class Plan:
     def _time(self) -> str:
         if not self.speed:
             return "not measured"
-        hours = self.pictures_seen / self.speed / 3600
+        hours = self.seconds / 3600
         spent = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 60:,.1f} minutes"
         if hours > 9e3:
             spent = f"{hours / 8766:,.0f} years"

@@ -47,8 +47,10 @@ class Imagined:
         return torch.randn(shape), torch.zeros(len(indices), dtype=torch.int64)
 
 
-def rehearse(config: TrainConfig, hardware: Hardware) -> str:
-    """The plan of a run, as text. A few steps are really computed, where memory is enough for one picture.
+def rehearse(config: TrainConfig, hardware: Hardware) -> tuple[Plan, str]:
+    """The plan of a run, and what was assumed for it, a line each.
+
+    A few steps are really computed, where memory is enough for one picture.
 
     Raises:
         ValueError: the data cannot be used, or the batch not be shared so.
@@ -65,7 +67,7 @@ def rehearse(config: TrainConfig, hardware: Hardware) -> str:
         there = None  # the plan says what is needed; that it is not here is said apart
         assumed += f"this machine has not the memory for it: {hardware.describe()}\n"
     plan = Plan.of(config, data.info, len(data), hardware.devices, there, speed, bf16=hardware.bf16)
-    return assumed + plan.text()
+    return plan, assumed
 
 
 def _data(config: TrainConfig) -> Data:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from train.data import Data
 from train.hardware import Hardware
 
 SAMPLE = 8  # pictures by which data are known again
+LOCK, PATIENCE = ".lock", 1.0  # held while a process trains; seconds that another one waits for it
+PROCESS = "process.json"  # which one that is, for whom the lock is held
 
 
 @contextlib.contextmanager
@@ -31,7 +34,8 @@ def hold(run_dir: Path, hardware: Hardware) -> Iterator[None]:
     Raises:
         ValueError: another process trains there.
     """
-    lock, taken = FileLock(run_dir / ".lock", timeout=0), False
+    # Some patience: the page takes the lock for a moment, to see whether anybody has it.
+    lock, taken = FileLock(run_dir / LOCK, timeout=PATIENCE), False
     if hardware.is_main:
         run_dir.mkdir(parents=True, exist_ok=True)
         try:
@@ -45,6 +49,8 @@ def hold(run_dir: Path, hardware: Hardware) -> Iterator[None]:
     try:
         if hardware.is_main:
             discard_partials(run_dir)
+            told = json.dumps({"pid": os.getpid()})
+            atomic_write(run_dir / PROCESS, lambda temporary: temporary.write_text(told + "\n"))
         yield
     finally:
         lock.release()
@@ -92,6 +98,24 @@ def claim(run_dir: Path, config: TrainConfig, hardware: Hardware) -> None:
             note(run_dir, {"after": done[-1].name, "set": changed})
         atomic_write(path, lambda temporary: temporary.write_text(json.dumps(settings, indent=1) + "\n"))
     hardware.wait_for_all()
+
+
+def config_of(run_dir: Path) -> TrainConfig | None:
+    """The settings of the run in a folder; None if it holds none.
+
+    Raises:
+        ValueError: they are damaged, or those of another version.
+    """
+    path = run_dir / "config.json"
+    if not path.exists():
+        return None
+    try:
+        return TrainConfig(**_settings(path))
+    except TypeError as error:
+        raise ValueError(
+            f"{path}: expected the settings of a run of this version, found {error}; name the recipe and "
+            "the settings that it shall go on with"
+        ) from error
 
 
 def claim_data(run_dir: Path, data: Data, hardware: Hardware) -> None:

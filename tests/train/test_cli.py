@@ -57,6 +57,31 @@ def test_a_rate_that_a_short_run_does_not_reach_is_told(tmp_path, capsys):
     assert "--lr 0.001 is not reached, the highest rate is 0.0002: 10 steps of warm-up and 10 of decay" in err
 
 
+def test_a_runs_folder_alone_continues_it_with_its_own_settings(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run(capsys, "smoke", f"--run-dir={folder}", *TINY, "--lr=0.0025")[0] == 0
+    again = parse([f"--run-dir={folder}", "--total-steps=5"])
+    assert (again.config.lr, again.config.total_steps, again.config.batch_size) == (0.0025, 5, 8)
+    assert again.config.model == "DiT-N/8" and again.run_dir == folder
+    assert run(capsys, f"--run-dir={folder}", "--total-steps=5", "--device=cpu")[0] == 0
+    assert json.loads((folder / "changes.jsonl").read_text())["set"] == {"total_steps": 5}
+    (folder / "config.json").write_text('{"model": "DiT-N/8", "colour": "red"}')
+    with pytest.raises(
+        ValueError, match="config.json: expected the settings of a run of this version.*colour"
+    ):
+        parse([f"--run-dir={folder}"])
+    status, _, err = run(capsys, f"--run-dir={tmp_path / 'none'}")
+    assert status and "continue" not in err
+
+
+def test_a_plan_can_be_had_as_json(capsys):
+    status, out, _ = run(capsys, "smoke", *TINY, "--dry-run", "--json")
+    told = json.loads(out)
+    assert status == 0 and told["model"] == "DiT-N/8" and told["pictures_seen"] == 24
+    assert told["seconds"] == pytest.approx(24 / told["images_per_second"])
+    assert told["weight_bytes"] < told["disk_bytes"] and told["memory_bytes"] > 3 * told["weight_bytes"]
+
+
 def test_an_unknown_recipe_names_those_there_are(capsys):
     status, out, err = run(capsys, "smok")
     assert status == 1 and out == "" and "'smok'" in err and "smoke" in err

@@ -1,14 +1,19 @@
 """A run's folder: lines of metrics beyond the checkpoint go, and half-written ones."""
 
 import json
+import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.train.picture_files import picture, picture_folder
 from train.__main__ import main
-from train.run_folder import changes_of, truncate_metrics
+from train.hardware import select
+from train.run_folder import LOCK, PATIENCE, PROCESS, changes_of, hold, truncate_metrics
 
 
 def steps(run_dir: Path) -> list[int]:
@@ -67,3 +72,18 @@ def test_a_run_knows_its_data_again(tmp_path, capsys):
     last.parent.rename(data / "z")
     assert not trains(5)
     assert "classes of" in (said := capsys.readouterr().err) and "'z'" in said and "give a new folder" in said
+
+
+def test_the_process_that_trains_is_told_and_the_lock_may_be_looked_at(tmp_path):
+    """The page asks by the lock whether anybody trains, which must not keep a run from beginning."""
+    with FileLock(tmp_path / LOCK):
+        began = time.perf_counter()
+        with pytest.raises(ValueError, match="in use by another process"):
+            with hold(tmp_path, select("cpu", "fp32")):
+                pass
+        assert time.perf_counter() - began >= PATIENCE
+    seen = FileLock(tmp_path / LOCK, thread_local=False)
+    seen.acquire()
+    threading.Timer(0.3, seen.release, kwargs={"force": True}).start()
+    with hold(tmp_path, select("cpu", "fp32")):
+        assert json.loads((tmp_path / PROCESS).read_text()) == {"pid": os.getpid()}

@@ -1,0 +1,302 @@
+"""Training runs as the page sees them: folders, and a child process that trains in one of them.
+
+The page and the trainer know each other by a run's folder alone, so that neither can harm the other: a run
+goes on where the page ends, and is found again where it begins.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from dit.files import atomic_write
+
+RUNNING, PAUSED, STOPPED = "running", "paused", "stopped"
+INTERRUPTED, FINISHED, FAILED = "interrupted", "finished", "failed"
+STATES = (RUNNING, PAUSED, STOPPED, INTERRUPTED, FINISHED, FAILED)
+LOG = "train.log"  # what the trainer says, of every start
+NOTE = "page.json"  # what a visitor wanted last
+START = "--- started: "  # first line of each start in the log
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
+PATIENCE = 60.0  # seconds that a trainer has for its checkpoint when the page ends
+TAIL = 4000  # bytes of the log that are looked at
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run as its folder tells it at a moment."""
+
+    folder: Path
+    state: str  # one of STATES
+    settings: dict[str, Any]  # config.json; empty before the trainer has written it
+    rows: list[dict[str, float]]  # lines of metrics.jsonl, by step
+    samples: list[tuple[int, Path]]  # grids of pictures, by step
+    said: str  # the last line of the trainer, or why it failed
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return self.folder.name
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done, as far as is logged."""
+        return int(self.rows[-1]["step"]) if self.rows else 0
+
+    @property
+    def total_steps(self) -> int:
+        """Of the whole run; 0 where that is not known yet."""
+        return int(self.settings.get("total_steps", 0))
+
+    @property
+    def weights(self) -> Path | None:
+        """The averaged weights, once there are some."""
+        path = self.folder / "weights.safetensors"
+        return path if path.exists() else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the speed of late; None before the first line, or where it does not run."""
+        speed = self.rows[-1].get("images_per_second") if self.rows else None
+        if self.state != RUNNING or not speed:
+            return None
+        return (self.total_steps - self.step) * self.settings.get("batch_size", 0) / speed
+
+
+class Runs:
+    """All runs below a folder. Starts, pauses, stops and continues them, so many at a time."""
+
+    def __init__(self, folder: Path, most: int = 1) -> None:
+        """most: that may train at the same time on this machine."""
+        self.folder, self.most = folder, most
+        self._children: dict[str, subprocess.Popen] = {}  # those that this page has started
+        self._lock = threading.Lock()
+
+    def found(self) -> list[TrainingRun]:
+        """Every run, the one that was touched last first."""
+        if not self.folder.is_dir():
+            return []
+        folders = [path.parent for path in self.folder.glob(f"*/{NOTE}")]
+        folders += [path.parent for path in self.folder.glob("*/config.json") if path.parent not in folders]
+        return [self.read(path) for path in sorted(folders, key=_touched, reverse=True)]
+
+    def named(self, name: str) -> TrainingRun:
+        """One of them. Raises ValueError where there is none of that name."""
+        folder = self._path(name)
+        if not ((folder / NOTE).exists() or (folder / "config.json").exists()):
+            raise ValueError(f"there is no run called {name!r} in {self.folder}; look at the list again")
+        return self.read(folder)
+
+    def read(self, folder: Path) -> TrainingRun:
+        """A run's folder, forgiving of what is half-written."""
+        settings, rows = _object(folder / "config.json"), _rows(folder / "metrics.jsonl")
+        said = _last_start(folder / LOG)
+        found = ((re.fullmatch(r"step_(\d+)", path.stem), path) for path in folder.glob("samples/*.png"))
+        samples = sorted((int(match[1]), path) for match, path in found if match)
+        return TrainingRun(
+            folder, self._state(folder, settings, said), settings, rows, samples, _summary(said)
+        )
+
+    def _state(self, folder: Path, settings: dict[str, Any], said: list[str]) -> str:
+        if self.process_of(folder) is not None:
+            return RUNNING
+        done = max(
+            (int(path.name[5:]) for path in folder.glob("checkpoints/step_*") if path.name[5:].isdigit()),
+            default=0,
+        )
+        if (
+            settings
+            and done >= settings.get("total_steps", 0) > 0
+            and (folder / "weights.safetensors").exists()
+        ):
+            return FINISHED
+        wanted = _object(folder / NOTE).get("wanted")
+        if wanted in (PAUSED, STOPPED):
+            return wanted
+        return FAILED if any(line.startswith("error:") for line in said) else INTERRUPTED
+
+    def process_of(self, folder: Path) -> int | None:
+        """The process that trains in a folder; None if there is none. Pid 0: it has not told its own yet."""
+        child = self._children.get(folder.name)
+        if child is not None and child.poll() is None:
+            return child.pid
+        lock = FileLock(folder / ".lock", timeout=0)
+        if not Path(lock.lock_file).exists():
+            return None
+        try:
+            with lock:
+                return None
+        except Timeout:  # the trainer has it, and keeps it while it lives
+            return int(_object(folder / "process.json").get("pid", 0))
+
+    def start(self, name: str, arguments: Sequence[str]) -> TrainingRun:
+        """Begin a run in a new folder. arguments: of `python -m train`, without --run-dir.
+
+        Raises:
+            ValueError: there is one of that name, the name cannot be one, or too many train already.
+        """
+        folder = self._path(name)
+        with self._lock:
+            if folder.exists():
+                raise ValueError(
+                    f"there is a run called {name!r} already; give another name, or resume that one"
+                )
+            self._check_room()
+            folder.mkdir(parents=True)
+            self._spawn(folder, arguments)
+        return self.read(folder)
+
+    def resume(self, name: str) -> TrainingRun:
+        """Continue a run with its own settings.
+
+        Raises:
+            ValueError: it trains already, is finished, or too many others train.
+        """
+        run = self.named(name)
+        if run.state in (RUNNING, FINISHED):
+            raise ValueError(f"{name} is {run.state}: there is nothing to resume")
+        with self._lock:
+            self._check_room()
+            # Before the trainer has written its settings there is only what it was started with.
+            known = [] if run.settings else _object(run.folder / NOTE).get("arguments", [])
+            self._spawn(run.folder, known)
+        return self.read(run.folder)
+
+    def pause(self, name: str) -> None:
+        """Let a run's trainer write a checkpoint and end; returns at once.
+
+        Raises:
+            ValueError: none trains there.
+        """
+        self._end(name, PAUSED)
+
+    def stop(self, name: str) -> None:
+        """As `pause`, for good: nobody is expected to resume it, though one can."""
+        self._end(name, STOPPED)
+
+    def close(self) -> None:
+        """Let the trainers that this page has started write their checkpoints, and wait for that."""
+        children = [child for child in self._children.values() if child.poll() is None]
+        for child in children:
+            child.terminate()
+        for child in children:
+            try:
+                child.wait(PATIENCE)
+            except subprocess.TimeoutExpired:  # it goes on, and is found again
+                continue
+
+    def _end(self, name: str, wanted: str) -> None:
+        run = self.named(name)
+        process = self.process_of(run.folder)
+        if process == 0:
+            raise ValueError(f"{name} is just beginning; try again in a moment")
+        if process is None:
+            raise ValueError(f"{name} is {run.state}: it does not train now")
+        _note(run.folder, {"wanted": wanted})
+        os.kill(process, signal.SIGTERM)
+
+    def _check_room(self) -> None:
+        busy = [run.name for run in self.found() if run.state == RUNNING]
+        if len(busy) >= self.most:
+            at_once = "one run" if self.most == 1 else f"{self.most} runs"
+            raise ValueError(
+                f"{', '.join(busy)} is training, and this machine takes {at_once} at a time; pause or stop "
+                "it, or wait until it is finished"
+            )
+
+    def _spawn(self, folder: Path, arguments: Sequence[str]) -> None:
+        command = command_of(folder, arguments)
+        noted = {"wanted": RUNNING} | ({"arguments": list(arguments)} if arguments else {})
+        _note(folder, noted)
+        with (folder / LOG).open("ab") as log:
+            log.write(f"{START}{' '.join(command[1:])}\n".encode())
+            log.flush()
+            # In a session of its own: a Ctrl-C on the terminal, or a kill of the page, is not for it.
+            self._children[folder.name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=Path(__file__).resolve().parent.parent,
+                start_new_session=True,
+            )
+
+    def _path(self, name: str) -> Path:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ValueError(
+                f"a run is called {str(name)[:80]!r}; use letters, digits, dots, hyphens and underscores, at "
+                "most 64"
+            )
+        return (self.folder / name).resolve()
+
+
+def command_of(folder: Path, arguments: Sequence[str]) -> list[str]:
+    """What trains in a folder: the same that anybody can give on a terminal."""
+    return [sys.executable, "-m", "train", *arguments, "--run-dir", str(folder)]
+
+
+def _note(folder: Path, values: dict[str, Any]) -> None:
+    told = json.dumps(_object(folder / NOTE) | values, indent=1) + "\n"
+    atomic_write(folder / NOTE, lambda temporary: temporary.write_text(told))
+
+
+def _touched(folder: Path) -> float:
+    """When a run was last written to."""
+    times = [
+        path.stat().st_mtime
+        for name in (NOTE, "metrics.jsonl", "config.json")
+        if (path := folder / name).exists()
+    ]
+    return max(times, default=0.0)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    """Lines of numbers by step; of two of a step the later one. A half-written last line is left out."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    by_step = {}
+    for line in lines:
+        try:
+            row = json.loads(line)
+            by_step[int(row["step"])] = {k: v for k, v in row.items() if isinstance(v, int | float)}
+        except (ValueError, KeyError, TypeError):
+            continue
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _last_start(path: Path) -> list[str]:
+    """What the trainer has said since it was started last, a progress bar's states as lines."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    starts = [i for i, line in enumerate(lines) if line.startswith(START)]
+    return lines[starts[-1] + 1 :] if starts else lines
+
+
+def _summary(said: list[str]) -> str:
+    """An error's line, or else the last."""
+    errors = [line for line in said if line.startswith("error:")]
+    return (errors or said or [""])[-1][:500]

@@ -1,0 +1,138 @@
+"""Pictures that a visitor uploads: a zip is unpacked only where nothing in it can do harm.
+
+Refused: paths that lead out of the folder, links, more or larger contents than the limits, contents that
+unpack to far more than they are (zip bombs), encrypted ones. What is no picture by its ending is left out,
+and what is none by its bytes is found when the pictures are looked at.
+"""
+
+import os
+import shutil
+import stat
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ui.limits import Limits
+
+SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff".split())
+BLOCK = 2**16  # bytes that are unpacked at a time
+RATIO = 200  # bytes that a byte may unpack to; pictures are compressed already, and hardly shrink
+
+
+class Refused(ValueError):
+    """An upload is not taken; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came of a zip."""
+
+    folder: Path
+    pictures: int
+    left_out: tuple[str, ...]  # names of files that are no pictures
+
+
+def unpack(archive: Path, folder: Path, limits: Limits) -> Unpacked:
+    """Unpack a zip's pictures into a folder that is not there yet; leaves nothing behind where it is refused.
+
+    Raises:
+        Refused: it is no zip, damaged, encrypted, too large, or would write elsewhere.
+    """
+    size = archive.stat().st_size
+    if size > limits.upload_bytes:
+        raise Refused(f"the file has {_mb(size)}, and at most {_mb(limits.upload_bytes)} are taken")
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            wanted, left_out = _wanted(opened, limits)
+            folder.mkdir(parents=True)
+            try:
+                _extract(opened, wanted, folder, limits)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise Refused(f"the file cannot be unpacked: {error}; make a plain .zip of the pictures") from error
+    return Unpacked(folder, len(wanted), tuple(left_out))
+
+
+def _wanted(
+    opened: zipfile.ZipFile, limits: Limits
+) -> tuple[list[tuple[zipfile.ZipInfo, PurePosixPath]], list[str]]:
+    """The pictures with the place where each goes, and the names of what is none."""
+    wanted, left_out, total = [], [], 0
+    entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+    if len(entries) > limits.upload_files:
+        raise Refused(f"the file holds {len(entries):,} files, and at most {limits.upload_files:,} are taken")
+    for entry in entries:
+        place = _place(entry)
+        if any(part.startswith((".", "__MACOSX")) for part in place.parts):
+            continue
+        if place.suffix.casefold() not in SUFFIXES:
+            left_out.append(entry.filename)
+            continue
+        if entry.flag_bits & 1:
+            raise Refused(f"{entry.filename} is encrypted; make a .zip without a password")
+        total += entry.file_size
+        wanted.append((entry, place))
+    if total > limits.unpacked_bytes:
+        raise Refused(
+            f"unpacked it would have {_mb(total)}, and at most {_mb(limits.unpacked_bytes)} are taken"
+        )
+    if not wanted:
+        raise Refused(
+            "there are no pictures in the file; expected .jpg or .png, or a folder of them for each class"
+        )
+    return _below_common(wanted), left_out
+
+
+def _place(entry: zipfile.ZipInfo) -> PurePosixPath:
+    """Where an entry goes, below the folder. Raises Refused where it would lead out of it, or is a link."""
+    name = entry.filename.replace("\\", "/")
+    place = PurePosixPath(name)
+    if place.is_absolute() or ".." in place.parts or "\0" in name or (place.parts and ":" in place.parts[0]):
+        raise Refused(f"{entry.filename!r} leads out of the folder; make the .zip of a folder's contents")
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise Refused(f"{entry.filename!r} is a link; put the picture itself into the .zip")
+    return place
+
+
+def _below_common(
+    wanted: list[tuple[zipfile.ZipInfo, PurePosixPath]],
+) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    """Without the one folder that all lie in, where that holds folders: so zips of a folder come."""
+    while (
+        all(len(place.parts) > 2 for _, place in wanted) and len({place.parts[0] for _, place in wanted}) == 1
+    ):
+        wanted = [(entry, PurePosixPath(*place.parts[1:])) for entry, place in wanted]
+    return wanted
+
+
+def _extract(
+    opened: zipfile.ZipFile, wanted: list[tuple[zipfile.ZipInfo, PurePosixPath]], folder: Path, limits: Limits
+) -> None:
+    """Unpack, counting what really comes: what a zip says of its sizes may be a lie."""
+    total = 0
+    for entry, place in wanted:
+        target = folder / place
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise Refused(f"{place.parent} is both a file and a folder in the .zip") from None
+        if target.exists():
+            raise Refused(f"{entry.filename!r} is in the file twice")
+        written = 0
+        with opened.open(entry) as source, target.open("xb") as out:
+            while block := source.read(BLOCK):
+                written += len(block)
+                total += len(block)
+                if total > limits.unpacked_bytes or written > max(RATIO * entry.compress_size, BLOCK):
+                    raise Refused(
+                        f"{entry.filename!r} unpacks to more than {RATIO} times its size, or all of it to "
+                        f"more than {_mb(limits.unpacked_bytes)}; put pictures into the .zip as they are"
+                    )
+                out.write(block)
+        os.chmod(target, 0o644)
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
