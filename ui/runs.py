@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dit.files import atomic_write
+from train.history import History
 
 RUNNING, PAUSED, STOPPED = "running", "paused", "stopped"
 INTERRUPTED, FINISHED, FAILED = "interrupted", "finished", "failed"
@@ -37,9 +38,9 @@ class TrainingRun:
 
     folder: Path
     state: str  # one of STATES
+    wanted: str  # what a visitor wanted last: RUNNING, PAUSED or STOPPED; "" of a run that nobody began here
     settings: dict[str, Any]  # config.json; empty before the trainer has written it
-    rows: list[dict[str, float]]  # lines of metrics.jsonl, by step
-    samples: list[tuple[int, Path]]  # grids of pictures, by step
+    history: History | None  # its lines and grids; None before the first line
     said: str  # the last line of the trainer, or why it failed
 
     @property
@@ -50,7 +51,7 @@ class TrainingRun:
     @property
     def step(self) -> int:
         """Optimizer steps done, as far as is logged."""
-        return int(self.rows[-1]["step"]) if self.rows else 0
+        return self.history.steps if self.history else 0
 
     @property
     def total_steps(self) -> int:
@@ -66,7 +67,7 @@ class TrainingRun:
     @property
     def seconds_left(self) -> float | None:
         """By the speed of late; None before the first line, or where it does not run."""
-        speed = self.rows[-1].get("images_per_second") if self.rows else None
+        speed = self.history.rows[-1].get("images_per_second") if self.history else None
         if self.state != RUNNING or not speed:
             return None
         return (self.total_steps - self.step) * self.settings.get("batch_size", 0) / speed
@@ -83,30 +84,33 @@ class Runs:
 
     def found(self) -> list[TrainingRun]:
         """Every run, the one that was touched last first."""
-        if not self.folder.is_dir():
-            return []
-        folders = [path.parent for path in self.folder.glob(f"*/{NOTE}")]
-        folders += [path.parent for path in self.folder.glob("*/config.json") if path.parent not in folders]
-        return [self.read(path) for path in sorted(folders, key=_touched, reverse=True)]
+        return [self.read(path) for path in sorted(self._folders(), key=_touched, reverse=True)]
 
     def named(self, name: str) -> TrainingRun:
         """One of them. Raises ValueError where there is none of that name."""
-        folder = self._path(name)
-        if not ((folder / NOTE).exists() or (folder / "config.json").exists()):
-            raise ValueError(f"there is no run called {name!r} in {self.folder}; look at the list again")
-        return self.read(folder)
+        for folder in self._folders():
+            if folder.name == name:
+                return self.read(folder)
+        raise ValueError(f"there is no run called {str(name)[:80]!r}; look at the list again")
+
+    def _folders(self) -> list[Path]:
+        return sorted(
+            {path.parent for name in (NOTE, "config.json") for path in self.folder.glob(f"*/{name}")}
+        )
 
     def read(self, folder: Path) -> TrainingRun:
         """A run's folder, forgiving of what is half-written."""
-        settings, rows = _object(folder / "config.json"), _rows(folder / "metrics.jsonl")
+        settings, note = _object(folder / "config.json"), _object(folder / NOTE)
         said = _last_start(folder / LOG)
-        found = ((re.fullmatch(r"step_(\d+)", path.stem), path) for path in folder.glob("samples/*.png"))
-        samples = sorted((int(match[1]), path) for match, path in found if match)
-        return TrainingRun(
-            folder, self._state(folder, settings, said), settings, rows, samples, _summary(said)
-        )
+        try:
+            history = History.of(folder)
+        except (ValueError, OSError):  # nothing told yet
+            history = None
+        wanted = note.get("wanted") if note.get("wanted") in (RUNNING, PAUSED, STOPPED) else ""
+        state = self._state(folder, settings, wanted, said)
+        return TrainingRun(folder, state, wanted, settings, history, _summary(said))
 
-    def _state(self, folder: Path, settings: dict[str, Any], said: list[str]) -> str:
+    def _state(self, folder: Path, settings: dict[str, Any], wanted: str, said: list[str]) -> str:
         if self.process_of(folder) is not None:
             return RUNNING
         done = max(
@@ -119,7 +123,6 @@ class Runs:
             and (folder / "weights.safetensors").exists()
         ):
             return FINISHED
-        wanted = _object(folder / NOTE).get("wanted")
         if wanted in (PAUSED, STOPPED):
             return wanted
         return FAILED if any(line.startswith("error:") for line in said) else INTERRUPTED
@@ -144,7 +147,12 @@ class Runs:
         Raises:
             ValueError: there is one of that name, the name cannot be one, or too many train already.
         """
-        folder = self._path(name)
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ValueError(
+                f"a run is called {str(name)[:80]!r}; use letters, digits, dots, hyphens and underscores, at "
+                "most 64"
+            )
+        folder = self.folder / name
         with self._lock:
             if folder.exists():
                 raise ValueError(
@@ -230,14 +238,6 @@ class Runs:
                 start_new_session=True,
             )
 
-    def _path(self, name: str) -> Path:
-        if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise ValueError(
-                f"a run is called {str(name)[:80]!r}; use letters, digits, dots, hyphens and underscores, at "
-                "most 64"
-            )
-        return (self.folder / name).resolve()
-
 
 def command_of(folder: Path, arguments: Sequence[str]) -> list[str]:
     """What trains in a folder: the same that anybody can give on a terminal."""
@@ -265,22 +265,6 @@ def _object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _rows(path: Path) -> list[dict[str, float]]:
-    """Lines of numbers by step; of two of a step the later one. A half-written last line is left out."""
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    by_step = {}
-    for line in lines:
-        try:
-            row = json.loads(line)
-            by_step[int(row["step"])] = {k: v for k, v in row.items() if isinstance(v, int | float)}
-        except (ValueError, KeyError, TypeError):
-            continue
-    return [by_step[step] for step in sorted(by_step)]
 
 
 def _last_start(path: Path) -> list[str]:
