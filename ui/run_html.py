@@ -132,8 +132,9 @@ def samples_html(run: TrainingRun, position: int) -> str:
     file = io.BytesIO()
     picture.save(file, format="png")
     data = base64.b64encode(file.getvalue()).decode()
+    name = html.escape(run.name)
     return (
-        f'<figure class="dl-samples"><img src="data:image/png;base64,{data}" alt="samples of '
-        f'{html.escape(run.name)} after step {step:,}, a row a class"><figcaption>after step {step:,}; a row a '
-        "class, the same noise at every step</figcaption></figure>"
+        f'<figure class="dl-samples"><img src="data:image/png;base64,{data}" '
+        f'alt="samples of {name} after step {step:,}, a row a class">'
+        f"<figcaption>after step {step:,}; a row a class, the same noise at every step</figcaption></figure>"
     )
