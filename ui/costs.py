@@ -4,7 +4,7 @@ import html
 
 from ui.request import Request
 from ui.studio import Missing, Rung, Studio
-from ui.turns import Wait
+from ui.tickets import Wait
 
 CSS = """
 .dl-price { display: grid; grid-template-columns: repeat(auto-fit, minmax(128px, 1fr)); gap: 8px; }
@@ -118,7 +118,7 @@ def complaint_html(message: str) -> str:
 
 
 def waiting(wait: Wait) -> str:
-    """A visitor's place in the line, and the expected wait."""
-    ahead = wait.ahead
-    jobs = "1 job comes" if ahead == 1 else f"{ahead} jobs come"
-    return f"**Waiting: place {ahead + 1} in the line.** {jobs} before yours, about {duration(wait.seconds)}."
+    """Who shares the machine with a visitor, and when the own job will be done."""
+    others = "another job" if wait.others == 1 else f"{wait.others} other jobs"
+    shared = f"{others} and yours share the machine, a step of each in turn" if wait.others else "a long step"
+    return f"**Waiting:** {shared}; yours is done in about {duration(wait.seconds)}."

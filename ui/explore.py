@@ -17,7 +17,8 @@ from ui.pictures import empty_html, figure_html
 from ui.request import Request, parse
 from ui.share import Share
 from ui.studio import Studio
-from ui.turns import Loading, Turns, Wait
+from ui.tickets import Loading, Wait
+from ui.turns import Turns
 
 MAX_FRAMES = 128  # that a visitor's trajectory keeps, evenly spread: memory is bounded at any step count
 PREVIEW_SHARE = 0.05  # of the time; previews that cost more come less often

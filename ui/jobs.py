@@ -8,7 +8,8 @@ import gradio as gr
 from dit.weights import WeightsError
 from ui.request import Request, Wish, parse
 from ui.studio import Studio
-from ui.turns import Event, Full, Turns
+from ui.tickets import Event
+from ui.turns import Full, Turns
 
 
 def check(studio: Studio, wish: Wish) -> Request:

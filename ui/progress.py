@@ -5,7 +5,7 @@ import time
 from ui import costs
 from ui.grid_html import seconds
 from ui.several import Several
-from ui.turns import Loading, Wait
+from ui.tickets import Loading, Wait
 
 BYTES_A_SECOND = 1e6  # of updates: a large page is sent less often
 

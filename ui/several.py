@@ -10,7 +10,8 @@ import numpy as np
 from dit.pipeline import Frame
 from ui.judge import Judge, Verdict
 from ui.request import Request
-from ui.turns import Event, Loading, Turns, Wait
+from ui.tickets import Event, Loading, Wait
+from ui.turns import Turns
 
 
 @dataclass(frozen=True)

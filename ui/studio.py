@@ -1,6 +1,6 @@
 """The models on offer, ordered by compute: what each is, whether it can be had, and who is in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -191,15 +191,18 @@ class Studio:
         if any(self.missing(rung) for rung in self.rungs):
             self.reachable = remote.is_reachable()
 
-    def pipeline(self, rung: Rung) -> Pipeline:
+    def pipeline(self, rung: Rung, in_use: Collection[Rung] = ()) -> Pipeline:
         """The model, in memory; the least recently used goes where there are too many. Device thread only.
+
+        in_use: models that stay, since they are being drawn with.
 
         Raises:
             WeightsError: it cannot be loaded.
         """
         if rung.pipeline is None:
-            while len(self.resident) >= self.limit:
-                self.unload(self.resident[0])  # before, not after: both at once might not fit
+            idle = [other for other in self.resident if other not in in_use]
+            while len(self.resident) >= self.limit and idle:
+                self.unload(idle.pop(0))  # before, not after: both at once might not fit
             rung.pipeline = Pipeline.load(
                 rung.source, self.device, autoencoder=rung.autoencoder, tiling=rung.tiling
             )
@@ -214,9 +217,9 @@ class Studio:
             self.resident.remove(rung)
         rung.pipeline = None
 
-    def stream(self, rung: Rung, settings: SampleSettings) -> Iterator[Frame]:
-        """Load if need be, then the frames of a job. Device thread only."""
-        yield from self.pipeline(rung).stream(settings)
+    def stream(self, rung: Rung, settings: SampleSettings, in_use: Collection[Rung] = ()) -> Iterator[Frame]:
+        """Load if need be, then the frames of a job. Device thread only. in_use: see `pipeline`."""
+        yield from self.pipeline(rung, in_use).stream(settings)
 
 
 def unused(name: str, rungs: Sequence[Rung]) -> str:

@@ -1,56 +1,35 @@
-"""One device, many visitors: who draws now, who waits, for how long, and who has been told to stop."""
+"""One device, many visitors: who draws the next step, how long it will take, and who has been told to stop.
+
+Visitors share the device in equal parts, step by step (start-time fair queueing, Goyal et al., SIGCOMM 1996:
+who has had the least of its time comes next), so a job of seconds does not wait for one of minutes. Requests
+of equal settings that wait at the same time are drawn as one batch where that is faster: a picture does not
+depend on its neighbours.
+"""
 
 import asyncio
 import contextlib
+import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from dit.pipeline import Frame
 from ui.request import Request
 from ui.studio import Rung, Studio
+from ui.tickets import Batch, Event, Loading, Part, Ticket, Wait, company, merged, parts_of
 
-MAX_WAITING = 20
+MAX_WAITING = 20  # jobs
 LEAST_TIMED = 0.5  # seconds from which on one of many requests says how fast the machine is
+TOLD = 0.25  # seconds between two words to one who waits
 
 
 class Full(RuntimeError):
     """Too many are waiting already; the message says when to come back."""
 
 
-@dataclass(frozen=True)
-class Wait:
-    """What one who waits is told."""
-
-    ahead: int  # jobs before
-    seconds: float  # expected, until the turn comes
-
-
-@dataclass(frozen=True)
-class Loading:
-    """A model is being read into memory; the first step comes after it."""
-
-    name: str
-
-
-Event = Frame | Wait | Loading
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A place in the line."""
-
-    session: str
-    seconds: float  # how long the job is expected to take
-    kind: str = ""  # which of the page's views it is for, each of which stops its own
-    started: float | None = None
-    stopped: bool = False
-
-
 @dataclass(eq=False)
 class Turns:
-    """A first-come, first-served line in front of one device. For the event loop alone: it has no lock."""
+    """Shares one device among visitors. For the event loop alone: it has no lock."""
 
     studio: Studio
     line: list[Ticket] = field(default_factory=list)
@@ -58,32 +37,32 @@ class Turns:
     device: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device")
     )
+    _waiting: list[Part] = field(default_factory=list)
+    _drawn: list[Batch] = field(default_factory=list)
+    _used: dict[str, float] = field(default_factory=dict)  # virtual time up to which each visitor was served
+    _clock: float = 0.0  # virtual time of what is being served
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _changed: asyncio.Event | None = None
+    _task: asyncio.Task | None = None
 
     def enter(self, session: str, seconds: float, kind: str = "") -> Ticket:
-        """Take the last place. Raises Full when MAX_WAITING are there before."""
+        """Take a place. Raises Full when MAX_WAITING are there before."""
         if len(self.line) >= MAX_WAITING:
             raise Full(
-                f"{len(self.line)} jobs are waiting, and the line takes no more than {MAX_WAITING}; "
-                f"try again in about {self.wait_before(None):.0f} s"
+                f"{len(self.line)} jobs are waiting, and no more than {MAX_WAITING} are taken; "
+                f"try again in about {sum(ticket.left for ticket in self.line):.0f} s"
             )
         ticket = Ticket(session, seconds, kind)
         self.line.append(ticket)
         return ticket
 
-    def ahead(self, ticket: Ticket) -> int:
-        """How many jobs come before this one."""
-        return self.line.index(ticket)
+    def wait_of(self, ticket: Ticket) -> Wait:
+        """How many share the device with a job, and when it will be done.
 
-    def wait_before(self, ticket: Ticket | None) -> float:
-        """Expected seconds until this ticket's turn; for None, until the whole line is done."""
-        wait, now = 0.0, time.monotonic()
-        for other in self.line:
-            if other is ticket:
-                break
-            wait += (
-                other.seconds if other.started is None else max(0.0, other.seconds - (now - other.started))
-            )
-        return wait
+        Each of them takes as much time as it, or all that it needs.
+        """
+        others = [other.left for other in self.line if other is not ticket]
+        return Wait(len(others), ticket.left + sum(min(left, ticket.left) for left in others))
 
     def stop(self, session: str, kind: str | None = None) -> int:
         """Tell the jobs of one session to stop, and nobody else's; returns how many there were.
@@ -93,6 +72,7 @@ class Turns:
         own = [ticket for ticket in self.line if ticket.session == session and kind in (None, ticket.kind)]
         for ticket in own:
             ticket.stopped = True
+        self._wake()
         return len(own)
 
     async def unload(self, rung: Rung) -> None:
@@ -102,7 +82,7 @@ class Turns:
             Full: a job that draws or waits.
         """
         if self.line:
-            raise Full("a job is being drawn; wait until the line is empty, or stop it")
+            raise Full("a job is being drawn; wait until it is done, or stop it")
         await asyncio.get_running_loop().run_in_executor(self.device, self.studio.unload, rung)
 
     async def draw(self, request: Request, ticket: Ticket) -> AsyncIterator[Event]:
@@ -112,42 +92,137 @@ class Turns:
                 yield event
 
     async def draw_all(self, requests: Sequence[Request], ticket: Ticket) -> AsyncIterator[tuple[int, Event]]:
-        """Wait for the turn, then draw one request after the other, under one ticket.
+        """Draw one request after the other, under one ticket, and leave.
 
-        Yields how long it will take, whether a model is read, then frames; each with its request's index.
-        Ends early, within one step, when the ticket is stopped or the caller closes the iterator.
+        Yields how long it will take while it has not begun, whether a model is read, then frames; each with
+        its request's index. Ends early, within one step, when the ticket is stopped or the caller closes the
+        iterator.
         """
         try:
-            while self.ahead(ticket) and not ticket.stopped:
-                yield 0, Wait(self.ahead(ticket), self.wait_before(ticket))
-                await asyncio.sleep(0.25)
-            ticket.started = time.monotonic()
+            ticket.single = len(requests) == 1
             for index, request in enumerate(requests):
                 if ticket.stopped:
                     return
-                if request.rung.pipeline is None:
-                    before = time.monotonic()
-                    yield index, Loading(request.rung.name)
-                    ticket.started += time.monotonic() - before
-                async with contextlib.aclosing(self._frames(request, ticket)) as frames:
-                    async for frame in frames:
-                        if frame.done and (len(requests) == 1 or frame.seconds > LEAST_TIMED):
-                            request.rung.correct_speed(request.settings, frame.seconds)
-                        yield index, frame
+                part = self._offer(request, ticket)
+                async with contextlib.aclosing(self._events(part)) as events:
+                    async for event in events:
+                        yield index, event
         finally:
+            ticket.stopped = True
             self.line.remove(ticket)
+            self._wake()
 
-    async def _frames(self, request: Request, ticket: Ticket) -> AsyncIterator[Frame]:
-        """The frames of one request, each made in the device's thread, until the ticket is stopped."""
-        loop = asyncio.get_running_loop()
-        frames = self.studio.stream(request.rung, request.settings)
-        while not ticket.stopped:
-            step = asyncio.ensure_future(loop.run_in_executor(self.device, next, frames, None))
-            try:
-                frame = await asyncio.shield(step)
-            except asyncio.CancelledError:
-                await asyncio.wait([step])  # the turn is over only when the device is free
-                raise
-            if frame is None:
-                return
-            yield frame
+    async def _events(self, part: Part) -> AsyncIterator[Event]:
+        """What comes of a part; until it begins, from time to time how long it will take."""
+        begun = False
+        coming = asyncio.ensure_future(part.next())
+        try:
+            while True:
+                done, _ = await asyncio.wait([coming], timeout=None if begun else TOLD)
+                if not done:
+                    yield self.wait_of(part.ticket)
+                    continue
+                event, begun = coming.result(), True
+                if event is None:
+                    return
+                self._wake()  # there is room for the next frame
+                yield event
+                coming = asyncio.ensure_future(part.next())
+        finally:
+            coming.cancel()
+
+    def _offer(self, request: Request, ticket: Ticket) -> Part:
+        """Have a request drawn. A visitor begins where those are who are served now, whatever was before."""
+        part = Part(ticket, request, next(self._numbers))
+        self._used[ticket.session] = max(self._used.get(ticket.session, 0.0), self._clock)
+        self._waiting.append(part)
+        if self._task is None or self._task.done():
+            self._changed = asyncio.Event()
+            self._task = asyncio.ensure_future(self._serve())
+        self._wake()
+        return part
+
+    def _wake(self) -> None:
+        if self._changed:
+            self._changed.set()
+
+    async def _serve(self) -> None:
+        """Draw step after step, until nobody is left."""
+        while self._drop_stopped():
+            batch = self._next()
+            if batch is None:  # all have a frame that they have not fetched
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            await self._step(batch)
+
+    def _drop_stopped(self) -> bool:
+        """Forget those who have left; returns whether anybody stays."""
+        for part in [*self._waiting, *(part for batch in self._drawn for part in batch.parts)]:
+            if part.ticket.stopped:
+                part.end()
+        self._waiting = [part for part in self._waiting if not part.ended]
+        # A batch goes on for those who stay in it.
+        self._drawn = [batch for batch in self._drawn if not all(part.ended for part in batch.parts)]
+        present = {ticket.session for ticket in self.line}
+        self._used = {name: at for name, at in self._used.items() if name in present or at > self._clock}
+        return bool(self._waiting or self._drawn)
+
+    def _next(self) -> Batch | None:
+        """What comes next: a step of a batch that is being drawn, or the first of a new one."""
+        ready = [batch for batch in self._drawn if any(part.wants for part in batch.parts)]
+        fresh = [part for part in self._waiting if self._has_room(part.request.rung)]
+        if not ready and not fresh:
+            return None
+        first = min(
+            [*ready, *fresh],
+            key=lambda one: (min(self._used[part.ticket.session] for part in parts_of(one)), one.number),
+        )
+        return first if isinstance(first, Batch) else self._begin(first)
+
+    def _has_room(self, rung: Rung) -> bool:
+        """Whether a model may be read into memory now: none that is being drawn with has to go for it."""
+        used = {batch.rung for batch in self._drawn}
+        return rung in used or len(used) < self.studio.limit
+
+    def _begin(self, part: Part) -> Batch:
+        """A batch of a part, and of all that can be drawn with it."""
+        chosen = company(part, self._waiting)
+        self._waiting = [other for other in self._waiting if other not in chosen]
+        settings = merged(chosen)
+        rung, in_use = part.request.rung, [batch.rung for batch in self._drawn]
+        batch = Batch(chosen, self.studio.stream(rung, settings, in_use), settings)
+        self._drawn.append(batch)
+        return batch
+
+    async def _step(self, batch: Batch) -> None:
+        """One frame, made in the device's thread and handed to those whose it is."""
+        if batch.rung.pipeline is None:
+            for part in batch.parts:
+                part.put(Loading(batch.rung.name))
+        self._clock = min(self._used[part.ticket.session] for part in batch.parts if not part.ended)
+        began = time.monotonic()
+        try:
+            frame = await asyncio.get_running_loop().run_in_executor(self.device, next, batch.frames, None)
+        except (
+            Exception
+        ) as error:  # of the device or of a file: told to those who wait for it, and to nobody else
+            self._drawn.remove(batch)
+            for part in batch.parts:
+                part.end(error)
+            return
+        spent = (time.monotonic() - began) / len(batch.settings.seeds)
+        for part in batch.parts:
+            own = spent * len(part.request.settings.seeds)
+            part.ticket.spent += own
+            self._used[part.ticket.session] = self._used.get(part.ticket.session, self._clock) + own
+        if frame is None:
+            self._drawn.remove(batch)
+            for part in batch.parts:
+                part.end()
+            return
+        if frame.done and (frame.seconds > LEAST_TIMED or all(part.ticket.single for part in batch.parts)):
+            batch.rung.correct_speed(batch.settings, frame.seconds)
+        for part, share in batch.shares(frame):
+            if not part.ended:
+                part.put(share)

@@ -14,7 +14,8 @@ from ui.costs import ladder_html, price_html
 from ui.models import results_of, table_html, terms_of
 from ui.request import Wish, parse
 from ui.studio import Rung, Studio, open_studio
-from ui.turns import Frame, Full, Loading, Turns
+from ui.tickets import Frame, Loading
+from ui.turns import Full, Turns
 
 PLAIN = [0, 999, 1]  # guided at all noise levels, nothing reused
 
