@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -22,6 +23,10 @@ class App:
     """decode in tiles: 512 x 512 on little memory"""
     tables: Path | None = None
     """folder of what python -m train.sweep has measured; default: the bundled one, assets/zoo"""
+    runs: Path = Path("runs")
+    """folder of training runs, which the Train tab shows and adds to"""
+    training: Literal["auto", "on", "off"] = "auto"
+    """whether visitors may train on this machine; auto: not on a Space of Hugging Face, which is public"""
 
 
 def main(app: App) -> None:
@@ -29,6 +34,8 @@ def main(app: App) -> None:
     from dit.pipeline import find_device
     from dit.weights import ZOO
     from ui import page
+    from ui.limits import Limits, is_space
+    from ui.runs import Runs
     from ui.studio import open_studio
 
     try:
@@ -45,7 +52,9 @@ def main(app: App) -> None:
     for rung in studio.rungs:
         missing = "" if studio.missing(rung) is None else ", not on this machine"
         print(f"{rung.name}: {rung.parameters / 1e6:.2f} M parameters, {rung.config.tokens} tokens{missing}")
-    page.build(studio).launch(**page.SERVING)
+    limits = Limits(training=app.training == "on" or (app.training == "auto" and not is_space()))
+    runs = Runs(app.runs.resolve(), limits.runs) if limits.training else None
+    page.build(studio, runs, limits).launch(**page.serving(limits))
 
 
 if __name__ == "__main__":

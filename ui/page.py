@@ -16,7 +16,10 @@ from ui import (
     pictures,
     share,
     tradeoff,
+    train_tab,
 )
+from ui.limits import Limits
+from ui.runs import Runs
 from ui.studio import Studio
 from ui.turns import Turns
 
@@ -24,14 +27,14 @@ TITLE = "DiT Lab"
 INTRO = """# DiT Lab
 A **diffusion transformer** turns noise into a picture, one step at a time. Give it a bigger model or more
 steps, and see what each buys, and what each costs."""
-STYLED = (costs, pictures, models, papers, chart_view, grid_html, budget_html, share)
+STYLED = (costs, pictures, models, papers, chart_view, grid_html, budget_html, share, train_tab)
+NO_TRAINING = Limits(training=False)
 # Of small text: paler than the rest, and legible on every background. Where the theme's own colour is set.
 FAINT = ".gradio-container { --dl-faint: color-mix(in srgb, var(--body-text-color) 75%, transparent); }"
-# What launch() takes. No upload is expected, so 1 MB is plenty; nothing outside Gradio's own cache is served.
+# What launch() takes, but for uploads; nothing outside Gradio's own cache is served.
 SERVING: dict[str, Any] = {
     "theme": gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"]),
     "css": FAINT + "".join(part.CSS for part in STYLED),
-    "max_file_size": "1mb",
     "allowed_paths": [],
     "enable_monitoring": False,
     "run_history": False,
@@ -41,8 +44,13 @@ SERVING: dict[str, Any] = {
 }
 
 
-def build(studio: Studio) -> gr.Blocks:
-    """The whole page over a studio's models, queue set, not yet served."""
+def serving(limits: Limits) -> dict[str, Any]:
+    """What `launch` takes. Where nobody trains, no upload is expected, and 1 MB is plenty."""
+    return SERVING | {"max_file_size": limits.upload_bytes if limits.training else "1mb"}
+
+
+def build(studio: Studio, runs: Runs | None = None, limits: Limits = NO_TRAINING) -> gr.Blocks:
+    """The whole page over a studio's models, queue set, not yet served. runs: None where nobody trains."""
     turns = Turns(studio)
     with gr.Blocks(title=TITLE, delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(INTRO, elem_id="intro")
@@ -53,9 +61,12 @@ def build(studio: Studio) -> gr.Blocks:
                 explored = explore.build(studio, turns, address)
             with gr.Tab("Trade-off", id="tradeoff") as second:
                 refresh = tradeoff.build(studio, turns, explored, tabs, address)
+            with gr.Tab("Train", id="train") as fourth:
+                train_tab.build(runs, limits, fourth)
             with gr.Tab("Models", id="models") as third:
                 downloads = models.build(studio, turns, third, refresh)
-        address.add_tabs("tab", tabs, {"explore": first, "tradeoff": second, "models": third})
+        named = {"explore": first, "tradeoff": second, "train": fourth, "models": third}
+        address.add_tabs("tab", tabs, named)
         api.build(studio, turns)
 
         async def leave(session: gr.Request) -> None:

@@ -1,0 +1,106 @@
+"""The Train tab's right side: runs, live; paused, resumed, stopped, compared, downloaded."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+
+from ui.grid_view import SAVE
+from ui.pictures import empty_html
+from ui.run_html import run_html, samples_html
+from ui.runs import FAILED, INTERRUPTED, PAUSED, RUNNING, STOPPED, Runs
+
+EVERY = 1.5  # seconds between two looks at a run
+NONE = empty_html("No run yet: start one, and watch it learn here")
+CONTINUED = (PAUSED, STOPPED, INTERRUPTED, FAILED)  # states that Resume is for
+
+
+def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
+    """Lay out the view and wire it. started: has the name of a new run after the event `start`."""
+    with gr.Row():
+        choice = gr.Dropdown([], label="Run", elem_id="run-choice", min_width=180, scale=2)
+        others = gr.Dropdown(
+            [], multiselect=True, label="Compare with", elem_id="run-others", min_width=180, scale=2,
+            max_choices=5,
+        )  # fmt: skip
+    with gr.Row():
+        pause = gr.Button("Pause", elem_id="run-pause", interactive=False, min_width=90)
+        resume = gr.Button("Resume", elem_id="run-resume", interactive=False, min_width=90)
+        stop = gr.Button("Stop", variant="stop", elem_id="run-stop", interactive=False, min_width=90)
+        weights = gr.Button("Weights", elem_id="run-weights", interactive=False, min_width=90)
+        file = gr.File(visible="hidden", elem_id="run-file")
+    page = gr.HTML(NONE, elem_id="run-page")
+    over_time = gr.Slider(
+        1, 2, 1, step=1, label="Samples over time", info="The same noise at every step: see the picture form",
+        interactive=False, elem_id="run-time", buttons=[],
+    )  # fmt: skip
+    samples = gr.HTML(elem_id="run-samples")
+    timer = gr.Timer(EVERY, active=False)
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    latest = quick | {"trigger_mode": "always_last"}
+    last = gr.State(0)  # how many samples there were when the slider was drawn: at its end it follows
+    seen = [choice, others, over_time, last]
+    shown = [choice, others, page, pause, resume, stop, weights, over_time, samples, last]
+
+    def look(name: str | None, compared: list[str] | None, position: float, before: int) -> list[Any]:
+        """All that is shown, for what there is now."""
+        found = runs.found()
+        run = next((run for run in found if run.name == name), found[0] if found else None)
+        if run is None:
+            locked = gr.update(interactive=False)
+            nothing = [gr.update(choices=[], value=None), gr.update(choices=[], value=[]), NONE]
+            return [*nothing, *[locked] * 5, "", 0]
+        beside = [other for other in found if other is not run and other.name in (compared or ())]
+        count = len(run.history.samples) if run.history else 0
+        at = count if position >= before or run.name != name else int(position)
+        trains = run.state == RUNNING and run.wanted not in (PAUSED, STOPPED)
+        names = [other.name for other in found]
+        return [
+            gr.update(choices=names, value=run.name),
+            gr.update(
+                choices=[other for other in names if other != run.name], value=[b.name for b in beside]
+            ),
+            run_html(run, beside),
+            gr.update(interactive=trains),
+            gr.update(interactive=run.state in CONTINUED),
+            gr.update(interactive=trains),
+            gr.update(interactive=run.weights is not None),
+            gr.update(maximum=max(2, count), value=max(1, at), interactive=count > 1),
+            samples_html(run, at),
+            count,
+        ]
+
+    def acting(act: Callable[[str], Any]) -> Callable[..., list[Any]]:
+        """Does something to the chosen run, and looks again."""
+
+        def on_click(name: str | None, *rest: Any) -> list[Any]:
+            try:
+                act(name or "")
+            except (ValueError, OSError) as error:
+                raise gr.Error(str(error), print_exception=False) from error
+            return look(name, *rest)
+
+        return on_click
+
+    def on_time(name: str | None, position: float) -> str:
+        run = next((run for run in runs.found() if run.name == name), None)
+        return samples_html(run, int(position)) if run else ""
+
+    def on_weights(name: str | None) -> str:
+        run = next((run for run in runs.found() if run.name == name), None)
+        if run is None or run.weights is None:
+            raise gr.Error(
+                "this run has no weights yet; wait for its first checkpoint", print_exception=False
+            )
+        return save_file_to_cache(run.weights, file.GRADIO_CACHE)
+
+    timer.tick(look, seen, shown, **latest)
+    for event in (choice.input, others.input):
+        event(look, seen, shown, **latest)
+    tab.select(lambda: gr.Timer(active=True), None, timer, **quick).then(look, seen, shown, **quick)
+    start.then(lambda name: (name, 0), started, [choice, last], **quick).then(look, seen, shown, **quick)
+    for button, act in ((pause, runs.pause), (resume, runs.resume), (stop, runs.stop)):
+        button.click(acting(act), seen, shown, **quick)
+    over_time.input(on_time, [choice, over_time], samples, **latest)
+    weights.click(on_weights, choice, file, **quick).then(None, file, None, js=SAVE, **quick)

@@ -1,0 +1,187 @@
+"""The Train tab's left side: whose pictures, which model, how long; looked at and priced before it begins."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from dit.files import sha256
+from ui import ask_trainer
+from ui.costs import complaint_html
+from ui.limits import Limits
+from ui.runs import Runs
+from ui.train_form import PRESETS, SIDES, SOLIDS, Form, name_of, shown
+from ui.uploads import Refused, Unpacked, unpack
+
+UPLOADS = ".uploads"  # below the folder of runs: pictures that visitors have sent
+DRAWN, ZIP, FOLDER, HUB = "drawn by code", "a .zip", "a folder here", "a dataset on the Hub"
+WELCOME = "<p>Check first: it looks at the pictures, and says how long it will take.</p>"
+CSS = """
+.dl-data img { max-width: 100%; image-rendering: pixelated; border-radius: 6px; margin-top: 6px; }
+.dl-data p { margin: 4px 2px; font-size: 13.5px; }
+.dl-data details { font-size: 13px; } .dl-data ul { columns: 160px; margin: 4px 0 4px 18px; }
+.dl-command { overflow-wrap: anywhere; } .dl-command code { font-size: 12px; }
+"""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The controls, called as the fields of `Form` where they are one."""
+
+    source: gr.Radio
+    upload: gr.File
+    folder: gr.Textbox
+    hub: gr.Textbox
+    preset: gr.Dropdown
+    image_size: gr.Dropdown
+    images: gr.Number
+    batch_size: gr.Number
+    lr: gr.Number
+    guidance_dropout: gr.Number
+    seed: gr.Number
+    classes: gr.Checkbox
+    mirror: gr.Checkbox
+
+    def inputs(self) -> list[gr.components.Component]:
+        """All of them, in order."""
+        return list(vars(self).values())
+
+
+NAMES = tuple(Fields.__dataclass_fields__)
+
+
+def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
+    """Lay out the form and wire it; returns the event after which there is a new run, and what names it."""
+    fields = _fields()
+    check = gr.Button("Check and estimate", elem_id="train-check")
+    found = gr.HTML(WELCOME, elem_id="train-found")
+    with gr.Row():
+        name = gr.Textbox(label="Name of the run", elem_id="train-name", max_length=64, min_width=160)
+        start = gr.Button("Start training", variant="primary", elem_id="train-start", min_width=160)
+    started = gr.Textbox("", visible="hidden", label="Started", elem_id="train-started")
+    quick = {"show_progress": "hidden", "api_visibility": "private"}
+
+    def on_source(source: str) -> list[dict]:
+        return [gr.update(visible=source == kind) for kind in (ZIP, FOLDER, HUB)]
+
+    async def on_check(wanted: str, *values: Any) -> tuple[str, str]:
+        try:
+            form, unpacked = await asyncio.to_thread(form_of, runs, limits, values)
+            told, preview = await ask_trainer.look(form.data, form.image_size)
+            form = fitted(form, told)
+            plan = await ask_trainer.estimate(form.arguments())
+        except ValueError as error:
+            return complaint_html(str(error)), wanted
+        title = wanted or name_of(form, [run.name for run in runs.found()])
+        left_out = unpacked.left_out if unpacked else ()
+        command = shown(form.arguments(), runs.folder / title)
+        return ask_trainer.plan_html(plan, command) + ask_trainer.data_html(told, preview, left_out), title
+
+    async def on_start(wanted: str, *values: Any) -> tuple[str, str]:
+        try:
+            form, _ = await asyncio.to_thread(form_of, runs, limits, values)
+            if form.data != SOLIDS:
+                form = fitted(form, (await ask_trainer.look(form.data, form.image_size))[0])
+            title = wanted or name_of(form, [run.name for run in runs.found()])
+            run = await asyncio.to_thread(runs.start, title, form.arguments())
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return run.name, ""
+
+    where = [fields.upload, fields.folder, fields.hub]
+    fields.source.change(on_source, fields.source, where, queue=False, **quick)
+    check.click(on_check, [name, *fields.inputs()], [found, name], concurrency_limit=2, **quick)
+    event = start.click(on_start, [name, *fields.inputs()], [started, name], concurrency_limit=2, **quick)
+    return event, started
+
+
+def _fields() -> Fields:
+    usual = Form()
+    source = gr.Radio([DRAWN, ZIP, FOLDER, HUB], value=DRAWN, label="Pictures", elem_id="train-source")
+    upload = gr.File(
+        label="A .zip of pictures, a folder for each class", file_types=[".zip"], visible=False,
+        elem_id="train-upload", height=120,
+    )  # fmt: skip
+    folder = gr.Textbox(
+        label="Folder", placeholder="pictures/ with a sub-folder for each class", visible=False,
+        elem_id="train-folder", max_length=500,
+    )  # fmt: skip
+    hub = gr.Textbox(
+        label="Dataset", placeholder="uoft-cs/cifar10", visible=False, elem_id="train-hub", max_length=200
+    )
+    with gr.Row():
+        preset = gr.Dropdown(
+            list(PRESETS), value=usual.preset, label="Model", elem_id="train-preset", min_width=140,
+            info="From little compute to much",
+        )  # fmt: skip
+        image_size = gr.Dropdown(
+            list(SIDES), value=usual.image_size, label="Image side", elem_id="train-side", min_width=140,
+            info="Pixels; all are cropped to squares",
+        )  # fmt: skip
+    with gr.Row():
+        images = gr.Number(
+            usual.images, precision=0, label="Images to see", elem_id="train-images", min_width=140,
+            info="Over the whole run, again and again",
+        )  # fmt: skip
+        batch = gr.Number(
+            usual.batch_size, precision=0, label="Batch", elem_id="train-batch", min_width=140,
+            info="Images of an optimizer step",
+        )  # fmt: skip
+    with gr.Accordion("More", open=False, elem_id="train-more"):
+        with gr.Row():
+            lr = gr.Number(usual.lr, label="Learning rate", elem_id="train-lr", min_width=120, step=1e-4)
+            dropout = gr.Number(
+                usual.guidance_dropout, label="Guidance dropout", elem_id="train-dropout", min_width=120,
+                info="Share of labels left out, so that guidance can be used", step=0.05,
+            )  # fmt: skip
+            seed = gr.Number(usual.seed, precision=0, label="Seed", elem_id="train-seed", min_width=120)
+        with gr.Row():
+            classes = gr.Checkbox(
+                usual.classes, label="Tell the model the class", elem_id="train-classes", min_width=140
+            )
+            mirror = gr.Checkbox(
+                usual.mirror, label="Mirror half of the pictures", elem_id="train-mirror", min_width=140
+            )
+    return Fields(
+        source, upload, folder, hub, preset, image_size, images, batch, lr, dropout, seed, classes, mirror
+    )
+
+
+def form_of(runs: Runs, limits: Limits, values: tuple[Any, ...]) -> tuple[Form, Unpacked | None]:
+    """What the controls' values, in their order, ask for; an upload is unpacked.
+
+    Raises:
+        ValueError: a value that is none, or an upload that is refused.
+    """
+    sent = dict(zip(NAMES, values, strict=True))
+    source, unpacked = sent["source"], None
+    if source == ZIP:
+        if not sent["upload"]:
+            raise ValueError("no .zip has been uploaded yet; choose one, or other pictures")
+        unpacked = unpacked_once(Path(sent["upload"]), runs.folder / UPLOADS, limits)
+        data = str(unpacked.folder)
+    else:
+        data = {DRAWN: SOLIDS, FOLDER: sent["folder"], HUB: sent["hub"]}.get(source)
+    return Form.of(sent | {"data": data}), unpacked
+
+
+def unpacked_once(archive: Path, folder: Path, limits: Limits) -> Unpacked:
+    """An upload's pictures, in a folder that is called by its contents: the same file is unpacked once.
+
+    Raises:
+        ValueError: it is refused.
+    """
+    target = folder / sha256(archive)[:16]
+    if target.is_dir():
+        return Unpacked(target, sum(1 for path in target.rglob("*") if path.is_file()), ())
+    try:
+        return unpack(archive, target, limits)
+    except Refused as error:
+        raise ValueError(f"{archive.name}: {error}") from error
+
+
+def fitted(form: Form, told: dict[str, Any]) -> Form:
+    """The form for what was found in its data: without classes where there are none to tell apart."""
+    return form if len(told["classes"]) > 1 else replace(form, classes=False)
