@@ -33,7 +33,11 @@ CSS = (
     )
     + """
 .dl-run .dl-price b { font-size: 15px; }
-.dl-run progress { width: 100%; height: 8px; margin: 6px 0 10px; accent-color: var(--color-accent); }
+.dl-run progress { appearance: none; width: 100%; height: 8px; margin: 6px 0 10px; border: 0;
+  border-radius: 4px; overflow: hidden; background: var(--border-color-primary); color: var(--color-accent); }
+.dl-run progress::-webkit-progress-bar { background: var(--border-color-primary); }
+.dl-run progress::-webkit-progress-value, .dl-run progress::-moz-progress-bar {
+  background: var(--color-accent); }
 .dl-run .dl-state { margin: 2px; overflow-wrap: anywhere; }
 .dl-run .dl-curves { display: grid; gap: 12px; margin-top: 12px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
@@ -53,14 +57,15 @@ CSS = (
 .dl-run .keys b { color: var(--body-text-color); font-weight: 500; }
 .dl-run .keys i { display: inline-block; width: 14px; height: 3px; border-radius: 2px; margin-right: 5px;
   background: currentColor; vertical-align: middle; }
-.dl-samples img { width: 100%; height: auto; image-rendering: pixelated; border-radius: 6px; }
+.dl-samples { margin: 0 auto; max-width: 540px; }
+.dl-samples img { width: 100%; height: auto; border-radius: 6px; }
 .dl-samples figcaption { font-size: 12.5px; color: var(--dl-faint); }
 """
 )
 
 
-def run_html(run: TrainingRun, others: Sequence[TrainingRun] = ()) -> str:
-    """A run's state, numbers and curves; others: drawn into the same chart of the loss."""
+def state_html(run: TrainingRun) -> str:
+    """How far a run is, and its numbers."""
     share = min(1.0, run.step / run.total_steps) if run.total_steps else 0.0
     cells = "".join(
         f"<div><b>{html.escape(value)}</b><span>{name}</span></div>" for name, value in facts(run)
@@ -69,8 +74,19 @@ def run_html(run: TrainingRun, others: Sequence[TrainingRun] = ()) -> str:
         f'<div class="dl-run"><p class="dl-state"><b>{html.escape(run.name)}</b>: '
         f"{html.escape(state_of(run))}</p>"
         f'<progress value="{share:.4f}" aria-label="share of the steps that are done"></progress>'
-        f'<div class="dl-price">{cells}</div><div class="dl-curves">{curves(run, others)}</div></div>'
+        f'<div class="dl-price">{cells}</div></div>'
     )
+
+
+def curves_html(run: TrainingRun, others: Sequence[TrainingRun] = ()) -> str:
+    """Charts of a run; with others, that of the loss alone, of all of them."""
+    histories = [one.history for one in (run, *others) if one.history]
+    if not run.history:
+        return ""
+    wanted, marks = (COMPARED if len(histories) > 1 else DRAWN), resumed_after(run.history)
+    drawn = {title: (lines, log, unit) for title, lines, log, unit in figures(histories)}
+    charts = (chart(title, *drawn[title][:2], marks, drawn[title][2]) for title in wanted if title in drawn)
+    return f'<div class="dl-run"><div class="dl-curves">{"".join(charts)}</div></div>'
 
 
 def state_of(run: TrainingRun) -> str:
@@ -100,21 +116,6 @@ def facts(run: TrainingRun) -> list[tuple[str, str]]:
     if run.seconds_left is not None:
         found.append(("left", f"≈ {duration(run.seconds_left)}"))
     return found
-
-
-def curves(run: TrainingRun, others: Sequence[TrainingRun] = ()) -> str:
-    """Charts of a run; with others, those that are worth comparing."""
-    histories = [one.history for one in (run, *others) if one.history]
-    if not run.history:
-        return ""
-    wanted, marks = (COMPARED if len(histories) > 1 else DRAWN), resumed_after(run.history)
-    drawn = {title: (lines, log, unit) for title, lines, log, unit in figures(histories)}
-    return "".join(
-        chart(title, lines, log, marks, unit)
-        for title in wanted
-        if title in drawn
-        for lines, log, unit in [drawn[title]]
-    )
 
 
 def samples_html(run: TrainingRun, position: int) -> str:

@@ -8,7 +8,7 @@ from gradio.processing_utils import save_file_to_cache
 
 from ui.grid_view import SAVE
 from ui.pictures import empty_html
-from ui.run_html import run_html, samples_html
+from ui.run_html import curves_html, samples_html, state_html
 from ui.runs import FAILED, INTERRUPTED, PAUSED, RUNNING, STOPPED, Runs
 
 EVERY = 1.5  # seconds between two looks at a run
@@ -36,12 +36,13 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
         interactive=False, elem_id="run-time", buttons=[],
     )  # fmt: skip
     samples = gr.HTML(elem_id="run-samples")
+    curves = gr.HTML(elem_id="run-curves")
     timer = gr.Timer(EVERY, active=False)
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}
     last = gr.State(0)  # how many samples there were when the slider was drawn: at its end it follows
     seen = [choice, others, over_time, last]
-    shown = [choice, others, page, pause, resume, stop, weights, over_time, samples, last]
+    shown = [choice, others, page, pause, resume, stop, weights, over_time, samples, curves, last]
 
     def look(name: str | None, compared: list[str] | None, position: float, before: int) -> list[Any]:
         """All that is shown, for what there is now."""
@@ -50,7 +51,7 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
         if run is None:
             locked = gr.update(interactive=False)
             nothing = [gr.update(choices=[], value=None), gr.update(choices=[], value=[]), NONE]
-            return [*nothing, *[locked] * 5, "", 0]
+            return [*nothing, *[locked] * 5, "", "", 0]
         beside = [other for other in found if other is not run and other.name in (compared or ())]
         count = len(run.history.samples) if run.history else 0
         at = count if position >= before or run.name != name else int(position)
@@ -61,13 +62,14 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
             gr.update(
                 choices=[other for other in names if other != run.name], value=[b.name for b in beside]
             ),
-            run_html(run, beside),
+            state_html(run),
             gr.update(interactive=trains),
             gr.update(interactive=run.state in CONTINUED),
             gr.update(interactive=trains),
             gr.update(interactive=run.weights is not None),
             gr.update(maximum=max(2, count), value=max(1, at), interactive=count > 1),
             samples_html(run, at),
+            curves_html(run, beside),
             count,
         ]
 
