@@ -58,6 +58,7 @@ async def _ask(module: Sequence[str]) -> dict[str, Any]:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            await process.wait()
     if process.returncode:
         raise ValueError(complaint(err.decode(errors="replace")))
     return json.loads(out.decode().splitlines()[-1])

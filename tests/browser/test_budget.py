@@ -164,7 +164,9 @@ def own(browser: Browser, ladder_files: list[Path]) -> Iterator[Own]:
     """Over the bundled models and the random ones; opened at the Trade-off tab."""
     studio = open_studio(ladder_files)
     demo = whole_page.build(studio)
-    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **whole_page.serving(whole_page.NO_TRAINING))
+    _, address, _ = demo.launch(
+        prevent_thread_lock=True, quiet=True, **whole_page.serving(whole_page.NO_TRAINING)
+    )
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     opened = context.new_page()
     opened.goto(f"{address}?tab=tradeoff")

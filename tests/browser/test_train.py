@@ -1,0 +1,190 @@
+"""The Train tab in a real browser, with the real trainer behind it."""
+
+import io
+import os
+import re
+import signal
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from benchmarks.browser import Served, serve
+from tests.train.picture_files import picture, png
+from ui.runs import RUNNING, Runs
+
+LONG = 120_000  # milliseconds that a trainer may take to begin
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where runs are kept; none trains on when the module is done."""
+    made = tmp_path_factory.mktemp("runs")
+    yield made
+    runs = Runs(made)
+    for run in runs.found():
+        if process := runs.process_of(run.folder):
+            os.kill(process, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The app, with a folder of runs of its own."""
+    with serve(["--runs", str(folder)], tmp_path_factory.mktemp("app") / "log") as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def address(served: Served) -> str:
+    """Of its page."""
+    return served.address
+
+
+def fill(page: Page, name: str, steps: int = 2000) -> None:
+    """The smallest model, of 16 pixels and batches of 8."""
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#train-preset input").click()
+    page.get_by_role("option", name="DiT-E/4", exact=True).click()
+    page.locator("#train-side input").click()
+    page.get_by_role("option", name="16", exact=True).click()
+    page.locator("#train-images input").fill(str(8 * steps))
+    page.locator("#train-batch input").fill("8")
+    page.locator("#train-name :is(input, textarea)").fill(name)
+
+
+def begin(page: Page, name: str, steps: int = 2000) -> None:
+    fill(page, name, steps)
+    page.click("#train-start")
+    expect(page.locator("#run-page")).to_contain_text(name, timeout=30_000)
+
+
+def steps_done(page: Page) -> int:
+    shown = re.search(r"([\d,]+) of", page.locator("#run-page .dl-price").inner_text())
+    return int(shown[1].replace(",", "")) if shown else 0
+
+
+def test_a_run_is_started_seen_reloaded_paused_resumed_and_stopped(page: Page) -> None:
+    begin(page, "first", 100_000)
+    expect(page.locator("#run-page")).to_contain_text("training", timeout=LONG)
+    chart = page.locator("#run-curves figure", has_text="Loss").locator("polyline").last
+    expect(chart).to_be_attached(timeout=LONG)
+    before = chart.get_attribute("points")
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('#run-curves figure:first-child polyline')].at(-1)"
+        ".getAttribute('points') !== before", arg=before, timeout=LONG,
+    )  # fmt: skip
+    page.reload()
+    expect(page.locator("#run-page")).to_contain_text("first: training", timeout=30_000)
+    expect(page.locator("#run-resume")).to_be_disabled()
+    page.click("#run-pause")
+    expect(page.locator("#run-page")).to_contain_text("paused", timeout=30_000)
+    done = steps_done(page)
+    expect(page.locator("#run-pause")).to_be_disabled()
+    page.click("#run-resume")
+    page.wait_for_function(
+        "done => parseInt(document.querySelector('#run-page .dl-price').innerText.replace(/,/g, '')) > done",
+        arg=done, timeout=LONG,
+    )  # fmt: skip
+    page.click("#run-stop")
+    expect(page.locator("#run-page")).to_contain_text("stopped before its end", timeout=30_000)
+    assert steps_done(page) > done
+    with page.expect_download(timeout=30_000) as download:
+        page.click("#run-weights")
+    assert download.value.suggested_filename == "weights.safetensors"
+
+
+def test_samples_form_over_time_and_runs_are_compared(page: Page, folder: Path) -> None:
+    begin(page, "second", 60)
+    expect(page.locator("#run-page")).to_contain_text("finished", timeout=LONG)
+    newest = page.locator("#run-samples figcaption")
+    expect(newest).to_contain_text("after step 60;", timeout=30_000)
+    page.locator("#run-time input[type=number]").fill("1")
+    page.keyboard.press("Enter")
+    expect(newest).to_contain_text("after step 3;", timeout=10_000)
+    assert [run.name for run in Runs(folder).found()][0] == "second"
+    page.locator("#run-others input").click()
+    page.get_by_role("option", name="first").click()
+    keys = page.locator("#run-curves .keys")
+    expect(keys).to_contain_text("second: loss", timeout=10_000)
+    expect(keys).to_contain_text("first: loss")
+
+
+def test_an_uploaded_zip_is_looked_at_before_it_is_trained_on(page: Page, tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        for label in "ab":
+            for i in range(3):
+                opened.writestr(f"set/{label}/{i}.png", png(picture(i)))
+        opened.writestr("set/a/broken.png", b"none")
+        opened.writestr("set/notes.txt", b"hello")
+    fill(page, "")
+    page.get_by_label("a .zip").check()
+    page.locator("#train-upload input[type=file]").set_input_files(
+        {"name": "set.zip", "mimeType": "application/zip", "buffer": archive.getvalue()}
+    )
+    expect(page.locator("#train-upload")).to_contain_text("set", timeout=10_000)
+    page.click("#train-check")
+    found = page.locator("#train-found")
+    expect(found).to_contain_text("7 pictures; 2 classes", timeout=LONG)
+    expect(found).to_contain_text("a/broken.png: it is no picture that Pillow knows")
+    expect(found).to_contain_text("set/notes.txt")
+    expect(found).to_contain_text("python -m train solids --data")
+    expect(found.locator("img")).to_have_count(1)
+    expect(page.locator("#train-name :is(input, textarea)")).not_to_have_value("")
+
+
+def test_what_cannot_be_trained_is_said(page: Page) -> None:
+    fill(page, "bad name!")
+    page.click("#train-start")
+    expect(page.locator(".toast-body")).to_contain_text("use letters, digits", timeout=30_000)
+    page.get_by_label("a folder here").check()
+    page.locator("#train-folder :is(input, textarea)").fill("/nowhere/at/all")
+    page.click("#train-check")
+    expect(page.locator("#train-found")).to_contain_text("there is no such folder", timeout=LONG)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_tab_fits_a_phone(open_phone: Callable[..., Page], dark: bool) -> None:
+    phone = open_phone(dark)
+    phone.get_by_role("tab", name="Train").click()
+    expect(phone.locator("#run-page")).to_contain_text("second", timeout=30_000)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_run_outlives_the_page_and_is_found_again(browser: Browser, tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "runs")
+    arguments = ["--runs", str(runs.folder)]
+    context = browser.new_context()
+    page = context.new_page()
+    try:
+        with serve(arguments, tmp_path / "log") as app:
+            page.goto(f"{app.address}/?tab=train")
+            begin(page, "lasting", 1_000_000)
+            page.wait_for_function(
+                "parseInt(document.querySelector('#run-page .dl-price').innerText) > 0", timeout=LONG
+            )
+            os.kill(app.process, signal.SIGKILL)
+        with serve(arguments, tmp_path / "log2") as app:
+            page.goto(f"{app.address}/?tab=train")
+            expect(page.locator("#run-page")).to_contain_text("lasting: training", timeout=30_000)
+            os.kill(runs.process_of(runs.folder / "lasting"), signal.SIGKILL)
+            expect(page.locator("#run-page")).to_contain_text("interrupted", timeout=30_000)
+            expect(page.locator("#run-resume")).to_be_enabled()
+    finally:
+        context.close()
+        for run in runs.found():
+            if run.state == RUNNING:
+                os.kill(runs.process_of(run.folder), signal.SIGKILL)
+
+
+def test_a_public_space_does_not_train(browser: Browser, tmp_path: Path) -> None:
+    with serve([], tmp_path / "log", {"SPACE_ID": "a/b", "HF_HUB_OFFLINE": "1"}) as app:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{app.address}/?tab=train")
+        expect(page.locator("#train-off")).to_contain_text("Training is off", timeout=30_000)
+        expect(page.locator("#duplicate")).to_be_visible()
+        assert not page.locator("#train-start").count()
+        context.close()
