@@ -19,10 +19,13 @@ CONTINUED = (PAUSED, STOPPED, INTERRUPTED, FAILED)  # states that Resume is for
 def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
     """Lay out the view and wire it. started: has the name of a new run after the event `start`."""
     with gr.Row():
-        choice = gr.Dropdown([], label="Run", elem_id="run-choice", min_width=180, scale=2)
+        # Any value is let through to `look`: the choices that a reloaded page sends may be news to Gradio.
+        choice = gr.Dropdown(
+            [], label="Run", elem_id="run-choice", min_width=180, scale=2, allow_custom_value=True
+        )
         others = gr.Dropdown(
             [], multiselect=True, label="Compare with", elem_id="run-others", min_width=180, scale=2,
-            max_choices=5,
+            max_choices=5, allow_custom_value=True,
         )  # fmt: skip
     with gr.Row():
         pause = gr.Button("Pause", elem_id="run-pause", interactive=False, min_width=90)

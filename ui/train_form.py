@@ -20,7 +20,8 @@ PRESETS = tuple(
 )
 SIDES = (16, 28, 32, 48, 64)  # pixels
 MOST_IMAGES = 20_000_000
-LOG_LINES, GRIDS, CHECKPOINTS = 200, 20, 10  # of a whole run, about
+LOG_LINES, GRIDS, CHECKPOINTS = 200, 20, 10  # of a short run, about
+LOG_EVERY, OTHERS_EVERY = 50, 1000  # steps: in a long one they come more often than that
 WARM_UP, FALL = 20, 4  # shares of the run: a twentieth of it the rate rises, its last quarter it falls
 
 
@@ -91,9 +92,9 @@ class Form:
             ("grad-clip", 1),
             ("class-dropout-prob", f"{self.guidance_dropout if self.classes else 0:g}"),
             ("seed", self.seed),
-            ("log-every", max(1, steps // LOG_LINES)),
-            ("sample-every", max(1, steps // GRIDS)),
-            ("checkpoint-every", max(1, steps // CHECKPOINTS)),
+            ("log-every", min(max(1, steps // LOG_LINES), LOG_EVERY)),
+            ("sample-every", min(max(1, steps // GRIDS), OTHERS_EVERY)),
+            ("checkpoint-every", min(max(1, steps // CHECKPOINTS), OTHERS_EVERY)),
         ]
         flags = ([] if self.classes else ["--no-class-conditional"]) + ([] if self.mirror else ["--no-flip"])
         return ["solids", *(word for name, value in given for word in (f"--{name}", str(value))), *flags]

@@ -32,6 +32,11 @@ def test_the_fields_arrive_at_the_trainer():
     assert not without.class_conditional and without.class_dropout_prob == 0
 
 
+def test_a_long_run_speaks_and_saves_as_often_as_one_wants_to_see_and_not_to_lose():
+    config = parse(Form(images=10_000_000, batch_size=8).arguments()).config
+    assert (config.log_every, config.sample_every, config.checkpoint_every) == (50, 1000, 1000)
+
+
 def test_a_short_run_is_one_too():
     config = parse(Form(images=1, batch_size=1).arguments()).config
     assert config.total_steps == config.log_every == config.sample_every == config.checkpoint_every == 1
