@@ -182,6 +182,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, ladder_files: list[Path]) 
     save_family(tables / "toys.json", drawn_by(ladder_files[1], made_up()))
     (tables / "wrong.json").write_text("{}")  # and none for the bundled ones
     arguments = ["--weights", *map(str, [*ladder_files, *others]), "--tables", str(tables)]
+    arguments += ["--training", "off"]  # tests of that serve a page of their own
     with serve(arguments, folder / "app.log") as served:
         yield served.address
 

@@ -49,7 +49,7 @@ class Turns:
         """Take a place. Raises Full when MAX_WAITING are there before."""
         if len(self.line) >= MAX_WAITING:
             raise Full(
-                f"{len(self.line)} jobs are waiting, and no more than {MAX_WAITING} are taken; "
+                f"{len(self.line)} jobs are waiting, and the line takes no more than {MAX_WAITING}; "
                 f"try again in about {sum(ticket.left for ticket in self.line):.0f} s"
             )
         ticket = Ticket(session, seconds, kind)
@@ -148,17 +148,26 @@ class Turns:
 
     async def _serve(self) -> None:
         """Draw step after step, until nobody is left."""
-        while self._drop_stopped():
-            batch = self._next()
-            if batch is None:  # all have a frame that they have not fetched
-                self._changed.clear()
-                await self._changed.wait()
-                continue
-            await self._step(batch)
+        try:
+            while self._drop_stopped():
+                batch = self._next()
+                if batch is None:  # all have a frame that they have not fetched
+                    self._changed.clear()
+                    await self._changed.wait()
+                    continue
+                await self._step(batch)
+        except Exception as error:  # of ours: nobody shall wait for what never comes
+            for part in self._parts():
+                part.end(error)
+            self._waiting, self._drawn = [], []
+            raise
+
+    def _parts(self) -> list[Part]:
+        return [*self._waiting, *(part for batch in self._drawn for part in batch.parts)]
 
     def _drop_stopped(self) -> bool:
         """Forget those who have left; returns whether anybody stays."""
-        for part in [*self._waiting, *(part for batch in self._drawn for part in batch.parts)]:
+        for part in self._parts():
             if part.ticket.stopped:
                 part.end()
         self._waiting = [part for part in self._waiting if not part.ended]
@@ -204,25 +213,27 @@ class Turns:
         began = time.monotonic()
         try:
             frame = await asyncio.get_running_loop().run_in_executor(self.device, next, batch.frames, None)
-        except (
-            Exception
-        ) as error:  # of the device or of a file: told to those who wait for it, and to nobody else
-            self._drawn.remove(batch)
-            for part in batch.parts:
-                part.end(error)
+        except Exception as error:  # of the device or of a file: told to those who wait for it alone
+            self._end(batch, error)
+            return
+        if frame is None:  # no stream ends without a last frame; but nobody shall wait if one does
+            self._end(batch)
             return
         spent = (time.monotonic() - began) / len(batch.settings.seeds)
         for part in batch.parts:
             own = spent * len(part.request.settings.seeds)
             part.ticket.spent += own
             self._used[part.ticket.session] = self._used.get(part.ticket.session, self._clock) + own
-        if frame is None:
-            self._drawn.remove(batch)
-            for part in batch.parts:
-                part.end()
-            return
         if frame.done and (frame.seconds > LEAST_TIMED or all(part.ticket.single for part in batch.parts)):
             batch.rung.correct_speed(batch.settings, frame.seconds)
         for part, share in batch.shares(frame):
             if not part.ended:
                 part.put(share)
+        if frame.done:  # not at the next turn: that may be long in coming
+            self._end(batch)
+
+    def _end(self, batch: Batch, failure: Exception | None = None) -> None:
+        self._drawn.remove(batch)
+        batch.frames.close()
+        for part in batch.parts:
+            part.end(failure)

@@ -50,7 +50,7 @@ def open_phone(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
         )
         phone = contexts[-1].new_page()
         phone.goto(f"{address}/{query}")
-        phone.wait_for_selector("#generate")
+        phone.wait_for_selector("#generate", state="attached")  # another tab may be open
         return phone
 
     yield opened

@@ -141,7 +141,7 @@ def test_the_grids_stop_leaves_the_budget_alone(page: Page) -> None:
     page.get_by_role("tab", name="Grid").click()
     expect(page.locator("#grid-price")).to_contain_text("GMACs", timeout=20_000)
     page.click("#grid-fill")
-    expect(page.locator("#grid-status")).to_contain_text("Waiting", timeout=20_000)
+    expect(page.locator("#grid-stop")).to_be_enabled(timeout=20_000)  # both are drawn, a step of each in turn
     page.click("#grid-stop")
     expect(page.locator("#grid-status")).to_contain_text("Stopped", timeout=20_000)
     page.get_by_role("tab", name="Equal budget").click()
