@@ -148,8 +148,9 @@ def test_what_cannot_be_trained_is_said(page: Page) -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_tab_fits_a_phone(open_phone: Callable[..., Page], dark: bool) -> None:
     phone = open_phone(dark)
-    phone.get_by_role("tab", name="Train").click()
-    expect(phone.locator("#run-page")).to_contain_text("second", timeout=30_000)
+    begin(phone, f"phone-{dark}", 60)
+    expect(phone.locator("#run-page")).to_contain_text("finished", timeout=LONG)
+    expect(phone.locator("#run-curves figure")).to_have_count(4, timeout=10_000)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
 
 
