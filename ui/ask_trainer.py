@@ -1,7 +1,6 @@
 """What the trainer says of data and of a run before it begins; asked in a process of its own."""
 
 import asyncio
-import base64
 import contextlib
 import html
 import json
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dit.published import size_of
-from ui.costs import duration, gmacs
+from ui.costs import duration, gmacs, numbers_html
+from ui.pictures import data_url
+from ui.runs import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 300.0  # seconds that an answer may take
 LOOKED_AT = 5000  # pictures of a set
 NAMED = 10  # unreadable pictures, and classes, that are shown at once
@@ -94,10 +94,8 @@ def data_html(told: dict[str, Any], preview: bytes, left_out: Sequence[str] = ()
         f"<p>{html.escape(warning)}</p>" for warning in told["warnings"] if "cannot be read" not in warning
     ]
     if preview:
-        data = base64.b64encode(preview).decode()
         parts.append(
-            f'<img src="data:image/png;base64,{data}" '
-            'alt="some pictures of each class, as the model will see them">'
+            f'<img src="{data_url(preview)}" alt="some pictures of each class, as the model will see them">'
         )
     return f'<div class="dl-data">{"".join(parts)}</div>'
 
@@ -120,9 +118,8 @@ def plan_html(told: dict[str, Any], command: str) -> str:
         ("weights", size_of(told["weight_bytes"])),
         ("disk, at most", size_of(told["disk_bytes"])),
     )
-    grid = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in cells)
     assumed = f"<p>{html.escape(told['assumed'])}</p>" if told["assumed"] else ""
     return (
-        f'<div class="dl-price">{grid}</div>{assumed}'
+        f"{numbers_html(cells)}{assumed}"
         f'<p class="dl-command">The same on a terminal: <code>{html.escape(command)}</code></p>'
     )

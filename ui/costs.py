@@ -1,6 +1,7 @@
 """What things cost, in words: the numbers beside the sliders and in the status line."""
 
 import html
+from collections.abc import Iterable
 
 from ui.request import Request
 from ui.studio import Missing, Rung, Studio
@@ -77,6 +78,12 @@ def price_html(request: Request) -> str:
         f'<div class="dl-price">{grid}</div><p>{html.escape(rung.name)}: {steps}, {per_step}, '
         f"make {total} a picture{reused}. 1 MAC = 2 FLOPs.{decoding}</p>"
     )
+
+
+def numbers_html(cells: Iterable[tuple[str, str]]) -> str:
+    """Names and values of some numbers, side by side."""
+    told = (f"<div><b>{html.escape(value)}</b><span>{name}</span></div>" for name, value in cells)
+    return f'<div class="dl-price">{"".join(told)}</div>'
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,5 @@
 """A grid as the page shows it: a table of pictures, each with what it cost and what it looks like."""
 
-import base64
 import html
 
 import numpy as np
@@ -10,6 +9,7 @@ from dit.pictures import png, sheet_of
 from ui import costs
 from ui.grid import Cell, Grid
 from ui.judge import Verdict
+from ui.pictures import data_url
 from ui.several import Drawn
 
 SHOWN = 256  # pixels across of the picture of a cell, at most: the page gets the whole grid with each update
@@ -138,4 +138,4 @@ def source(pictures: np.ndarray) -> str:
     image = sheet_of(list(pictures), columns=1 if len(pictures) == 1 else 2)
     if max(image.size) > SHOWN:
         image = image.resize([SHOWN * side // max(image.size) for side in image.size], Image.Resampling.BOX)
-    return "data:image/png;base64," + base64.b64encode(png(image)).decode()
+    return data_url(png(image))

@@ -37,10 +37,7 @@ def figure_html(
     """
     figures = []
     for i, (pixels, caption) in enumerate(zip(pictures, captions, strict=True)):
-        source = (
-            "data:image/png;base64,"
-            + base64.b64encode(png(pixels, settings[i] if settings else None)).decode()
-        )
+        source = data_url(png(pixels, settings[i] if settings else None))
         text, link = html.escape(caption), ""
         if settings:
             parts = (str(settings[i][key]).split(",")[0] for key in ("class", "seed", "steps"))
@@ -61,3 +58,8 @@ def empty_html(message: str) -> str:
     """What stands in the pictures' place before there are any."""
     box = f'<div class="dl-empty">{html.escape(message)}</div>'
     return f'<div class="dl-pictures" style="--columns: 1">{box}</div>'
+
+
+def data_url(file: bytes) -> str:
+    """A PNG file as the source of an img."""
+    return "data:image/png;base64," + base64.b64encode(file).decode()

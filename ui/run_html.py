@@ -1,15 +1,15 @@
 """Training runs as HTML: how far each is, its numbers and curves, and the samples that form as it learns."""
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 
 from PIL import Image
 
+from dit.pictures import png
 from train.curves import chart, number
 from train.report import figures, resumed_after
-from ui.costs import duration
+from ui.costs import duration, numbers_html
+from ui.pictures import data_url
 from ui.runs import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, STOPPED, TrainingRun
 
 DRAWN = ("Loss", "Gradient norm", "Learning rate", "Speed")  # of the report's figures; one run has all
@@ -67,14 +67,11 @@ CSS = (
 def state_html(run: TrainingRun) -> str:
     """How far a run is, and its numbers."""
     share = min(1.0, run.step / run.total_steps) if run.total_steps else 0.0
-    cells = "".join(
-        f"<div><b>{html.escape(value)}</b><span>{name}</span></div>" for name, value in facts(run)
-    )
     return (
         f'<div class="dl-run"><p class="dl-state"><b>{html.escape(run.name)}</b>: '
         f"{html.escape(state_of(run))}</p>"
         f'<progress value="{share:.4f}" aria-label="share of the steps that are done"></progress>'
-        f'<div class="dl-price">{cells}</div></div>'
+        f"{numbers_html(facts(run))}</div>"
     )
 
 
@@ -130,12 +127,9 @@ def samples_html(run: TrainingRun, position: int) -> str:
     except OSError as error:
         return f"<p>{html.escape(path.name)} cannot be shown: {html.escape(str(error))}</p>"
     picture.thumbnail((GRID_PIXELS, GRID_PIXELS), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    picture.save(file, format="png")
-    data = base64.b64encode(file.getvalue()).decode()
     name = html.escape(run.name)
     return (
-        f'<figure class="dl-samples"><img src="data:image/png;base64,{data}" '
+        f'<figure class="dl-samples"><img src="{data_url(png(picture))}" '
         f'alt="samples of {name} after step {step:,}, a row a class">'
         f"<figcaption>after step {step:,}; a row a class, the same noise at every step</figcaption></figure>"
     )

@@ -24,6 +24,7 @@ from train.history import History
 RUNNING, PAUSED, STOPPED = "running", "paused", "stopped"
 INTERRUPTED, FINISHED, FAILED = "interrupted", "finished", "failed"
 STATES = (RUNNING, PAUSED, STOPPED, INTERRUPTED, FINISHED, FAILED)
+ROOT = Path(__file__).resolve().parent.parent  # where the trainer is found
 LOG = "train.log"  # what the trainer says, of every start
 NOTE = "page.json"  # what a visitor wanted last
 START = "--- started: "  # first line of each start in the log
@@ -234,7 +235,7 @@ class Runs:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=Path(__file__).resolve().parent.parent,
+                cwd=ROOT,
                 start_new_session=True,
             )
 

@@ -89,15 +89,19 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
         return on_click
 
     def on_time(name: str | None, position: float) -> str:
-        run = next((run for run in runs.found() if run.name == name), None)
-        return samples_html(run, int(position)) if run else ""
+        try:
+            return samples_html(runs.named(name or ""), int(position))
+        except ValueError:  # its folder is gone
+            return ""
 
     def on_weights(name: str | None) -> str:
-        run = next((run for run in runs.found() if run.name == name), None)
-        if run is None or run.weights is None:
-            raise gr.Error(
-                "this run has no weights yet; wait for its first checkpoint", print_exception=False
-            )
+        try:
+            run = runs.named(name or "")
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        if run.weights is None:
+            said = "this run has no weights yet; wait for its first checkpoint"
+            raise gr.Error(said, print_exception=False)
         return save_file_to_cache(run.weights, file.GRADIO_CACHE)
 
     timer.tick(look, seen, shown, **latest)
