@@ -37,7 +37,8 @@ RESULTS = DOCS / "recipe.json"
 SMALL, LARGE = "DiT-P/4", "DiT-N/4"
 PICTURES = 64_000  # that a trial sees
 WARMUP = 0.05  # of the run
-DRAWN = {"pictures_per_class": 200, "steps": 16, "sampler": "dpm-solver++", "guidance_scale": 1.0}
+DRAWN = {"pictures_per_class": 200, "steps": 16, "sampler": "dpm-solver++", "spacing": "even"}
+SCALE = 1.0  # of guidance: none
 Trial = tuple[str, int, float, float]  # model, batch, learning rate, share of the run in which it falls
 
 
@@ -66,7 +67,7 @@ def run(trial: Trial, run_dir: Path) -> dict[str, Any]:
     folder = run_dir / f"{model.replace('/', '-')}-{batch}-{lr:g}-{decay:g}"
     weights = train(config, folder, select("auto", config.precision))
     seconds = time.perf_counter() - begun
-    results, _ = evaluate(Evaluation(weights=str(weights), **DRAWN))
+    results, _ = evaluate(Evaluation(weights=str(weights), guidance_scale=SCALE, **DRAWN))
     return {
         "model": model,
         "batch_size": batch,
@@ -111,7 +112,9 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             f"| {row['frechet']:.3f} | {row['accuracy']:.1%} | {row['held_out_loss']:.4f} |"
         )
     said = f"{PICTURES:,} pictures a trial; judged by {10 * DRAWN['pictures_per_class']:,} pictures of "
-    said += f"{DRAWN['steps']} {DRAWN['sampler']} steps without guidance; {rows[0]['machine']}; "
+    said += (
+        f"{DRAWN['steps']} {DRAWN['sampler']} steps, evenly spaced, without guidance; {rows[0]['machine']}; "
+    )
     return [*lines, "", said + command("benchmarks.recipe")]
 
 

@@ -4,6 +4,7 @@ import functools
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +48,7 @@ def linear_schedule() -> Schedule:
     return Schedule(alpha_bar=torch.cumprod(1 - betas, dim=0))
 
 
-SPACINGS = ("even", "leading")
+SPACINGS = ("even", "leading", "linspace")
 
 
 def timesteps(n: int, spacing: str = "even") -> Tensor:
@@ -56,6 +57,8 @@ def timesteps(n: int, spacing: str = "even") -> Tensor:
     even: round(i * 999 / (n - 1)), Nichol & Dhariwal 2021; rounding is to the even, as in the authors' code.
     n = 1 gives [999], the noisiest one (the authors' code gives [0], from which no picture can be drawn).
     leading: i * (1000 // n), what diffusers' DDIMScheduler visits where its config says nothing else.
+    linspace: the upper n of n + 1 even ones, so never 0 (but for n = 1000, which is all of them): what
+    diffusers' DPMSolverMultistepScheduler visits where its config says nothing else.
 
     Raises:
         ValueError: n is outside 1..1000, or no such spacing.
@@ -66,6 +69,8 @@ def timesteps(n: int, spacing: str = "even") -> Tensor:
         raise ValueError(f"steps is {n!r}; it must be a whole number from 1 to {NUM_TIMESTEPS}")
     if spacing == "leading":
         return torch.arange(int(n)) * (NUM_TIMESTEPS // int(n))
+    if spacing == "linspace" and n < NUM_TIMESTEPS:
+        return torch.from_numpy(np.linspace(0, NUM_TIMESTEPS - 1, int(n) + 1).round()[1:]).long()
     if n == 1:
         return torch.tensor([NUM_TIMESTEPS - 1])
     stride, position, taken = (NUM_TIMESTEPS - 1) / (int(n) - 1), 0.0, []

@@ -51,8 +51,8 @@ class Sample:
     """ddim, dpm-solver++ or ddpm; of an EDM model heun; of a flow euler, heun or sde; auto: the first"""
     eta: float = 0.0
     """noise of the ddim sampler, from 0 (none) to 1 (as much as ddpm)"""
-    spacing: Literal["even", "leading"] = "even"
-    """of the timesteps: even, as the DiT authors, or leading, as diffusers"""
+    spacing: Literal["auto", "even", "leading", "linspace"] = "auto"
+    """of the timesteps: even, as the DiT authors, leading or linspace, as diffusers' DDIM and DPM-Solver++"""
     guided_channels: int | None = None
     """how many channels are guided: 3 as the DiT authors, default all"""
     cache_every: int = 1

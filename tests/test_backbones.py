@@ -19,7 +19,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few real pictures, and few drawn."""
     monkeypatch.setattr(backbones, "REFERENCE_PICTURES", 60)
     monkeypatch.setattr(judging, "SOLIDS_PICTURES", 60)
-    drawn = {"pictures_per_class": 3, "steps": 2, "sampler": "ddim", "resamples": 20}
+    drawn = {"pictures_per_class": 3, "steps": 2, "sampler": "ddim", "spacing": "even", "resamples": 20}
     monkeypatch.setattr(backbones, "DRAWN", drawn)
 
 

@@ -38,6 +38,7 @@ class Draw:
     steps: int = 50
     guidance_scale: float = 1.0
     sampler: str = "auto"
+    spacing: str = "auto"
     eta: float = 0.0
     guidance_interval: tuple[float, float] | None = None
     guided_channels: int | None = None
@@ -61,9 +62,10 @@ class Draw:
         )
 
     def resolved(self, config: ModelConfig) -> "Draw":
-        """The same with this model's sampler and guidance schedule. Raises ValueError: cannot serve it."""
+        """The same with nothing left to be chosen. Raises ValueError: cannot serve this model."""
         own = self.settings(range(1), config.num_classes).resolved(config)
-        return replace(self, sampler=own.sampler, guidance_schedule=own.guidance_schedule)
+        chosen = {name: getattr(own, name) for name in ("sampler", "spacing", "guidance_schedule")}
+        return replace(self, **chosen)
 
     def batches(self) -> list[range]:
         """The numbers of the pictures that are drawn together."""

@@ -61,6 +61,8 @@ class Evaluation(Judging):
     """steps from one at which blocks compute to the next; between they serve again (FORA); 1: all compute"""
     sampler: str = "auto"
     """ddim, dpm-solver++ or ddpm; of an EDM model heun; of a flow euler, heun or sde; auto: the first"""
+    spacing: str = "auto"
+    """of timesteps: even, as the DiT authors, leading or linspace, as diffusers; auto: the sampler's"""
     eta: float = 0.0
     """DDIM's noise, 0 to 1"""
     seed: int = 0

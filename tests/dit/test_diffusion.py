@@ -90,9 +90,24 @@ def test_leading_timesteps_at_the_ends():
     assert timesteps(10, "leading").dtype == timesteps(10).dtype == torch.int64
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 8, 10, 16, 20, 50, 64, 250, 333, 501, 998, 999])
+def test_linspace_timesteps_are_diffusers_dpm_solvers(n):
+    from diffusers import DPMSolverMultistepScheduler
+
+    scheduler = DPMSolverMultistepScheduler(timestep_spacing="linspace")
+    scheduler.set_timesteps(n)
+    assert timesteps(n, "linspace").tolist() == scheduler.timesteps.flip(0).tolist()
+    assert timesteps(n, "linspace").dtype == torch.int64
+
+
+def test_a_thousand_linspace_timesteps_are_all_of_them():
+    """Of diffusers' thousand one is there twice."""
+    assert timesteps(1000, "linspace").tolist() == list(range(1000))
+
+
 @pytest.mark.parametrize("spacing", ["trailing", "", None])
 def test_an_unknown_spacing_lists_the_known(spacing):
-    with pytest.raises(ValueError, match=f"spacing is {spacing!r}; choose one of even, leading"):
+    with pytest.raises(ValueError, match=f"spacing is {spacing!r}; choose one of even, leading, linspace"):
         timesteps(10, spacing)
 
 

@@ -14,7 +14,7 @@ from dit.pipeline import Pipeline, cost, guided, to_pictures, usual_guidance
 from dit.published import PUBLISHED
 from dit.samplers import OF_FORMULATION
 from dit.samplers import SAMPLERS as ALL_SAMPLERS
-from dit.settings import MAX_SEED, SampleSettings
+from dit.settings import MAX_SEED, SampleSettings, levels
 from dit.weights import WeightsError, outline, published_outline, save
 
 SAMPLERS = {name: ALL_SAMPLERS[name] for name in OF_FORMULATION["ddpm"]}
@@ -381,7 +381,8 @@ def test_a_model_without_weights_can_plan(fields, passes_wanted, random_model, p
         empty = DiT(pipeline.model.config)
     wish = settings(steps=5, **fields)
     assert cost(empty, wish).passes == cost(pipeline.model, wish).passes == passes_wanted
-    assert sum(guided(empty, wish).passes(int(t)) for t in timesteps(5, wish.spacing)) == passes_wanted
+    visited = levels(wish.resolved(empty.config), "ddpm")
+    assert sum(guided(empty, wish).passes(int(t)) for (t,) in visited) == passes_wanted
 
 
 @pytest.mark.parametrize(
@@ -420,7 +421,7 @@ def test_an_outline_has_no_weights_and_can_plan(pipeline_folder):
         ({"steps": 0}, "steps is 0.*from 1 to 1000"),
         ({"steps": 1001}, "steps is 1001.*from 1 to 1000"),
         ({"sampler": "dopri5"}, "'dopri5'.*ddim, dpm-solver.*ddpm"),
-        ({"spacing": "trailing"}, "spacing is 'trailing'; choose one of even, leading"),
+        ({"spacing": "trailing"}, "spacing is 'trailing'; choose one of auto, even, leading, linspace"),
         ({"eta": 0.5, "sampler": "ddpm"}, "eta is 0.5.*ddpm"),
         ({"eta": 0.5, "sampler": "dpm-solver++"}, "eta is 0.5"),
         ({"eta": 1.5}, "eta is 1.5"),

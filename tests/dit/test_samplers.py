@@ -16,6 +16,7 @@ from dit import samplers
 from dit.diffusion import linear_schedule, timesteps
 from dit.guidance import Guided
 from dit.samplers import OF_FORMULATION, ddim, ddpm, dpm_solver
+from dit.settings import usual_spacing
 
 ALPHA_BAR = linear_schedule().alpha_bar
 STEPS = (10, 50, 250, 1000)
@@ -54,12 +55,13 @@ def last_std(sampler, denoise, steps: int, **settings) -> float:
     return last(sampler(denoise, x, ALPHA_BAR, timesteps(steps), **settings)).x_t.std().item()
 
 
-def ode_error(sampler, s: float, steps: int) -> float:
+def ode_error(sampler, s: float, steps: int, spacing: str = "even") -> float:
     """Relative distance to the exact solution of the ODE: x shrinks as the spread of x_t does."""
     a = ALPHA_BAR[-1].item()
     exact = s / math.sqrt(a * s**2 + 1 - a)
     x = torch.ones(1, 1, 1, 1, dtype=torch.float64)
-    return abs(last(sampler(gaussian(s), x, ALPHA_BAR, timesteps(steps))).x_t.item() / exact - 1)
+    walk = sampler(gaussian(s), x, ALPHA_BAR, timesteps(steps, spacing))
+    return abs(last(walk).x_t.item() / exact - 1)
 
 
 # --- the authors' code ---
@@ -121,15 +123,17 @@ def test_ddim_equals_diffusers(steps, eta):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside diffusers
+@pytest.mark.parametrize("spacing", ["even", "linspace"])
 @pytest.mark.parametrize("steps", [2, 10, 20, 50])
-def test_dpm_solver_equals_diffusers(steps):
+def test_dpm_solver_equals_diffusers(steps, spacing):
     theirs = DPMSolverMultistepScheduler(
         algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint", final_sigmas_type="zero"
     )
-    theirs.set_timesteps(timesteps=timesteps(steps).flip(0).tolist())
+    visited = timesteps(steps, spacing)
+    theirs.set_timesteps(timesteps=visited.flip(0).tolist())
     torch.manual_seed(0)
     x = expected = torch.randn(2, 3, 8, 8)
-    for step in dpm_solver(bimodal, x, ALPHA_BAR, timesteps(steps)):
+    for step in dpm_solver(bimodal, x, ALPHA_BAR, visited):
         expected = theirs.step(bimodal(expected, torch.full((2,), step.t)), step.t, expected).prev_sample
         # lower_order_final makes diffusers' last step first-order; ours is, on sigma = 0.
         torch.testing.assert_close(step.x_t, expected, atol=1e-4, rtol=0)
@@ -153,6 +157,14 @@ def test_dpm_solver_converges_on_the_ode_at_second_order():
         coarse, fine = ode_error(dpm_solver, s, 50), ode_error(dpm_solver, s, 250)
         assert coarse / fine > 20
         assert fine < ode_error(ddim, s, 250) / 3
+
+
+@pytest.mark.parametrize("steps", [8, 16, 32, 50])
+@pytest.mark.parametrize("s", [0.5, 1.0, 2.0])
+def test_dpm_solver_does_not_overshoot_at_its_usual_spacing(s, steps):
+    ours = ode_error(dpm_solver, s, steps, usual_spacing("dpm-solver++"))
+    assert ours < 0.8 * ode_error(ddim, s, steps)  # to which even spacing loses at 8 and 16 steps
+    assert ours < 0.8 * ode_error(dpm_solver, s, steps)
 
 
 def with_exact_variance(s: float, steps: int):

@@ -27,6 +27,14 @@ def test_the_sampler_is_that_of_the_models_formulation():
         settings(sampler="heun").resolved(DDPM)
 
 
+def test_the_spacing_is_the_samplers():
+    assert settings().resolved(DDPM).spacing == settings().resolved(EDM).spacing == "even"
+    assert settings(sampler="ddpm").resolved(DDPM).spacing == "even"
+    solver = settings(sampler="dpm-solver++").resolved(DDPM)
+    assert solver.spacing == "linspace" and levels(solver, "ddpm") == [(999,), (749,), (500,), (250,)]
+    assert settings(sampler="dpm-solver++", spacing="even").resolved(DDPM).spacing == "even"
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("eta", 0.5), ("spacing", "leading"), ("guidance_schedule", "power-cosine")]
 )

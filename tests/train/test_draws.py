@@ -68,6 +68,7 @@ def test_pictures_follow_from_class_and_seed_alone(pipeline):
         {"guidance_interval": (0, 600)},
         {"guided_channels": 1},
         {"guidance_schedule": "power-cosine"},
+        {"spacing": "linspace"},
         {"cache_every": 2},
         {"seed": 41},
     ],
