@@ -35,8 +35,8 @@ def main(app: App) -> None:
     from dit.weights import ZOO
     from ui import page
     from ui.limits import Limits, is_space
+    from ui.opening import open_studio
     from ui.runs import Runs
-    from ui.studio import open_studio
 
     try:
         studio = open_studio(

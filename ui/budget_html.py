@@ -70,7 +70,7 @@ class Shown:
         if cell := each.measured:
             near = "" if cell.steps == each.steps else f" (at {cell.steps} steps)"
             more += f"<span>Fréchet {three(cell.frechet)}{near}</span>"
-        if self.group.table is None:  # then nothing says that these models were trained alike
+        if self.group.table is None or each.rung.in_training:  # nothing says that it was trained alike
             more += f"<span>{trained(each.rung)}</span>"
         cost = f"{costs.gmacs(each.macs)} GMACs"
         if drawn := self.job.drawn.get(place):

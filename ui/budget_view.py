@@ -16,7 +16,7 @@ from ui.budget import allow, budget_at, positions, usual
 from ui.budget_html import SCRIPT, Shown, reading_html
 from ui.clamps import one_of, whole
 from ui.explore import Refresh
-from ui.families import Group
+from ui.families import Group, joined
 from ui.fixed import clamps, class_box, guidance_slider, pictures_slider, sampler_box, seed_box
 from ui.judge import Judge
 from ui.pictures import empty_html
@@ -204,4 +204,5 @@ def planned(studio: Studio, groups: Mapping[str, Group], values: tuple[Any, ...]
         model=None, label=label, steps=1, guidance_scale=guidance, seed=seed, pictures=pictures,
         sampler=sampler,
     )  # fmt: skip
-    return Shown.of(budget, group, allow(studio, group.compared, budget, wish, group.table), values)
+    together = joined(group, studio.rungs)
+    return Shown.of(budget, group, allow(studio, together, budget, wish, group.table), values)

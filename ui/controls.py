@@ -184,6 +184,11 @@ def following(studio: Studio, wished: float, values: Sequence[Any]) -> tuple[dic
     )
 
 
+def at_position(studio: Studio, position: int) -> dict:
+    """An update of the model slider, whose end may lie further on than when the page was made."""
+    return gr.update(value=position, maximum=max(len(studio.rungs) - 1, 1))
+
+
 def chosen(studio: Studio, values: Sequence[Any], **wanted: Any) -> list[Any]:
     """Updates that set some controls, and all that follows from the model: of all, of `name`, of `wished`.
 
@@ -191,6 +196,8 @@ def chosen(studio: Studio, values: Sequence[Any], **wanted: Any) -> list[Any]:
     """
     given = dict(zip(NAMES, values, strict=True)) | wanted
     guidance, sampler, cache, label, name = following(studio, given["guidance"], list(given.values()))
+    if "model" in wanted:
+        given["model"] = at_position(studio, wanted["model"])
     given |= {"guidance": guidance, "sampler": sampler, "cache": cache, "label": label}
     return [*given.values(), name, wanted.get("guidance", gr.skip())]
 
@@ -239,7 +246,7 @@ def register(studio: Studio, share: Share, controls: Controls, wished: gr.State)
     clamps |= {"sampler": one_of(SAMPLERS), "guided_from": whole(0, LAST), "guided_to": whole(0, LAST)}
     clamps |= {"cache": whole(1, PAGE_CACHE)}
     keys = {name: "class" if name == "label" else name.replace("_", "-") for name in NAMES}
-    share.add("model", controls.model, None, [rung.name for rung in studio.rungs])
+    share.add("model", controls.model, None, lambda: [rung.name for rung in studio.rungs])
     for name in NAMES[1:]:
         mirrors = (wished,) if name == "guidance" else ()
         share.add(keys[name], getattr(controls, name), clamps[name], mirrors=mirrors)
@@ -251,6 +258,8 @@ def register(studio: Studio, share: Share, controls: Controls, wished: gr.State)
         fit = dict(zip(NAMES, fitted(studio, given), strict=True))
         last = max(len(studio.at(fit["model"]).classes) - 1, 0)
         changed = {keys[name]: fit[name] for name in ("guidance", "sampler", "cache") if keys[name] in taken}
+        if "model" in taken:
+            changed["model"] = at_position(studio, fit["model"])
         if "class" in taken:
             changed["class"] = gr.update(value=min(taken["class"], last), maximum=max(last, 1))
         return changed

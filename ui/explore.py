@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from ui.jobs import check, draw
 from ui.pictures import empty_html, figure_html
 from ui.request import Request, parse
 from ui.share import Share
+from ui.share_script import NAMES
 from ui.studio import Studio
 from ui.tickets import Loading, Wait
 from ui.turns import Turns
@@ -130,6 +132,7 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
                 )  # fmt: skip
                 view = gr.Radio([PREDICTED, NOISY], value=PREDICTED, label="Show", scale=1, elem_id="view")
     trajectory = gr.State(None, time_to_live=3600)
+    names = gr.Textbox(visible="hidden")  # of the models, for the address
     # With each update: of several that come at once, a busy browser shows the last alone.
     running = {generate: gr.update(interactive=False), stop: gr.update(interactive=True)}
     running |= {scrub: gr.update(interactive=False), view: gr.update(interactive=False)}  # the old pictures'
@@ -144,6 +147,10 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
         else:
             shown = costs.price_html(request)
         return shown, costs.ladder_html(studio, studio.at(values[0]))
+
+    def show_ladder(*values: Any) -> tuple:
+        top = gr.update(maximum=max(len(studio.rungs) - 1, 1))
+        return *show_price(*values), top, json.dumps([rung.name for rung in studio.rungs])
 
     async def on_generate(
         session: gr.Request, before: Trajectory | None, locked: bool, shown: str, *values: Any
@@ -208,7 +215,8 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
         control.input(on_scrub, [trajectory, scrub, view], [canvas, status], **latest)
 
     def refresh(event: Any) -> Any:
-        return event.then(show_price, controls.inputs(), [price, ladder], **quick)
+        shown = event.then(show_ladder, controls.inputs(), [price, ladder, controls.model, names], **quick)
+        return shown.then(None, names, None, js=NAMES % "model", **quick)
 
     return Explore(controls, name, wished, refresh)
 

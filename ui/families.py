@@ -62,6 +62,14 @@ def _group(name: str, rungs: Sequence[Rung], tables: Mapping[str, Family | str])
     return Group(name, tuple(sorted(rungs, key=lambda rung: rung.macs_per_pass)), best)
 
 
+def joined(group: Group, rungs: Sequence[Rung]) -> tuple[Rung, ...]:
+    """What a group compares, and what has been trained in the page on its data meanwhile."""
+    first = group.rungs[0]
+    own = [rung for rung in rungs if rung.in_training and dataset_of(rung) == dataset_of(first)]
+    together = [*group.compared, *(rung for rung in own if rung.side == first.side)]
+    return tuple(sorted(together, key=lambda rung: rung.macs_per_pass))
+
+
 def dataset_of(rung: Rung) -> str:
     """The name of the data that a model was trained on, as its file says."""
     return str(rung.provenance.get("dataset") or UNKNOWN)

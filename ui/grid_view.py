@@ -65,10 +65,10 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
             )  # fmt: skip
     with gr.Accordion("The same in every cell", open=True, elem_id="grid-fixed"):
         with gr.Row():
-            names = [rung.name for rung in studio.rungs]
             model = gr.Dropdown(
-                names, value=first.name, label="Model", elem_id="grid-model", min_width=200, interactive=False
-            )
+                names_of(studio), value=first.name, label="Model", elem_id="grid-model", min_width=200,
+                interactive=False, allow_custom_value=True,
+            )  # fmt: skip
             label = class_box("grid", first.titles)
             sampler = sampler_box("grid", studio)
             seed = seed_box("grid")
@@ -174,13 +174,23 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
         share,
         dict(zip(("down", "down-values", "across", "across-values", *FIXED), choices, strict=True)),
     )
-    return lambda event: event.then(show_price, choices, price, **quick)
+
+    def refresh(event: Any) -> Any:
+        offered = event.then(lambda: gr.update(choices=names_of(studio)), None, model, **quick)
+        return offered.then(show_price, choices, price, **quick)
+
+    return refresh
+
+
+def names_of(studio: Studio) -> list[str]:
+    """All that may be chosen, of what there is now."""
+    return [rung.name for rung in studio.rungs]
 
 
 def register(studio: Studio, share: Share, controls: dict[str, gr.components.Component]) -> None:
     """Put the grid's controls into the page's address."""
     bounds = {"down": one_of(AXES), "across": one_of(AXES), "down-values": words(MAX_TEXT)}
-    bounds |= {"across-values": words(MAX_TEXT), "model": one_of(rung.name for rung in studio.rungs)}
+    bounds |= {"across-values": words(MAX_TEXT), "model": lambda text: one_of(names_of(studio))(text)}
     bounds |= {"steps": whole(1, PAGE_STEPS), "caching": whole(1, PAGE_CACHE)} | clamps(studio)
     for name, control in controls.items():
         share.add(f"grid-{name}", control, bounds[name])

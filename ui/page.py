@@ -21,6 +21,7 @@ from ui import (
 from ui.limits import Limits
 from ui.runs import Runs
 from ui.studio import Studio
+from ui.trained import Trained
 from ui.turns import Turns
 
 TITLE = "DiT Lab"
@@ -51,7 +52,8 @@ def serving(limits: Limits) -> dict[str, Any]:
 
 def build(studio: Studio, runs: Runs | None = None, limits: Limits = NO_TRAINING) -> gr.Blocks:
     """The whole page over a studio's models, queue set, not yet served. runs: None where nobody trains."""
-    turns = Turns(studio)
+    turns, trained = Turns(studio), Trained(studio, runs)
+    trained.look()  # before the layout, which has a place for each model
     with gr.Blocks(title=TITLE, delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(INTRO, elem_id="intro")
         address = share.Share()
@@ -62,7 +64,7 @@ def build(studio: Studio, runs: Runs | None = None, limits: Limits = NO_TRAINING
             with gr.Tab("Trade-off", id="tradeoff") as second:
                 refresh = tradeoff.build(studio, turns, explored, tabs, address)
             with gr.Tab("Train", id="train") as fourth:
-                train_tab.build(runs, limits, fourth)
+                train_tab.build(trained, limits, fourth, explored, tabs)
             with gr.Tab("Models", id="models") as third:
                 downloads = models.build(studio, turns, third, refresh)
         named = {"explore": first, "tradeoff": second, "train": fourth, "models": third}
@@ -75,6 +77,9 @@ def build(studio: Studio, runs: Runs | None = None, limits: Limits = NO_TRAINING
             downloads.leave(session.session_hash)
 
         demo.unload(leave)
-        refresh(demo.load(lambda: studio.ask_hub(), show_progress="hidden", api_visibility="private"))
+        quick = {"show_progress": "hidden", "api_visibility": "private"}
+        for tab in (first, second):
+            refresh(tab.select(trained.look, None, None, queue=False, **quick))
+        refresh(demo.load(trained.look, None, None, **quick).then(studio.ask_hub, None, None, **quick))
         address.wire(demo)
     return demo.queue(max_size=20)

@@ -94,6 +94,10 @@ class Runs:
                 return self.read(folder)
         raise ValueError(f"there is no run called {str(name)[:80]!r}; look at the list again")
 
+    def weights(self) -> list[Path]:
+        """The files of averaged weights that there are."""
+        return sorted(path for path in self.folder.glob("*/weights.safetensors"))
+
     def _folders(self) -> list[Path]:
         return sorted(
             {path.parent for name in (NOTE, "config.json") for path in self.folder.glob(f"*/{name}")}

@@ -16,8 +16,11 @@ NONE = empty_html("No run yet: start one, and watch it learn here")
 CONTINUED = (PAUSED, STOPPED, INTERRUPTED, FAILED)  # states that Resume is for
 
 
-def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
-    """Lay out the view and wire it. started: has the name of a new run after the event `start`."""
+def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> tuple[gr.Dropdown, gr.Button]:
+    """Lay out the view and wire it; returns the choice of the run, and the button to draw with it.
+
+    started: has the name of a new run after the event `start`.
+    """
     with gr.Row():
         # Any value is let through to `look`: the choices that a reloaded page sends may be news to Gradio.
         choice = gr.Dropdown(
@@ -31,6 +34,7 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
         pause = gr.Button("Pause", elem_id="run-pause", interactive=False, min_width=90)
         resume = gr.Button("Resume", elem_id="run-resume", interactive=False, min_width=90)
         stop = gr.Button("Stop", variant="stop", elem_id="run-stop", interactive=False, min_width=90)
+        draw = gr.Button("Draw", elem_id="run-draw", interactive=False, min_width=90)
         weights = gr.Button("Weights", elem_id="run-weights", interactive=False, min_width=90)
         file = gr.File(visible="hidden", elem_id="run-file")
     page = gr.HTML(NONE, elem_id="run-page")
@@ -45,7 +49,7 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
     latest = quick | {"trigger_mode": "always_last"}
     last = gr.State(0)  # how many samples there were when the slider was drawn: at its end it follows
     seen = [choice, others, over_time, last]
-    shown = [choice, others, page, pause, resume, stop, weights, over_time, samples, curves, last]
+    shown = [choice, others, page, pause, resume, stop, draw, weights, over_time, samples, curves, last]
 
     def look(name: str | None, compared: list[str] | None, position: float, before: int) -> list[Any]:
         """All that is shown, for what there is now."""
@@ -54,7 +58,7 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
         if run is None:
             locked = gr.update(interactive=False)
             nothing = [gr.update(choices=[], value=None), gr.update(choices=[], value=[]), NONE]
-            return [*nothing, *[locked] * 5, "", "", 0]
+            return [*nothing, *[locked] * 6, "", "", 0]
         beside = [other for other in found if other is not run and other.name in (compared or ())]
         count = len(run.history.samples) if run.history else 0
         at = count if position >= before or run.name != name else int(position)
@@ -69,6 +73,7 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
             gr.update(interactive=trains),
             gr.update(interactive=run.state in CONTINUED),
             gr.update(interactive=trains),
+            gr.update(interactive=run.weights is not None),
             gr.update(interactive=run.weights is not None),
             gr.update(maximum=max(2, count), value=max(1, at), interactive=count > 1),
             samples_html(run, at),
@@ -113,3 +118,4 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> None:
         button.click(acting(act), seen, shown, **quick)
     over_time.input(on_time, [choice, over_time], samples, **latest)
     weights.click(on_weights, choice, file, **quick).then(None, file, None, js=SAVE, **quick)
+    return choice, draw

@@ -5,7 +5,7 @@ address a value that the control may have:
 
     share = Share()
     share.add("steps", slider, whole(1, 250))
-    share.add("model", ladder, None, words=[rung.name for rung in rungs])  # a position, written as its name
+    share.add("model", ladder, None, words=names)  # a position, written as its name
     share.add_tabs("tab", tabs, {"explore": explore_tab, "tradeoff": tradeoff_tab})
     share.settle(fit)  # for values that bound each other: {key: value} -> {key: value or gr.update(...)}
     share.also([chart], draw)  # for what follows from them: {key: value} -> {component: value}
@@ -30,6 +30,7 @@ from ui.request import short
 from ui.share_script import COPY, READY, SETUP, TAB, WRITE
 
 Settle = Callable[[dict[str, Any]], dict[str, Any]]
+Words = Callable[[], Sequence[str]]
 Extra = Callable[[dict[str, Any]], dict[Any, Any]]
 MAX_KEYS = 100  # of an address that are read
 MAX_TEXT = 2000  # letters of one value
@@ -50,23 +51,24 @@ class Entry:
     key: str
     component: gr.components.Component
     clamp: Clamp
-    words: tuple[str, ...] | None = None  # what is written for each position, where the value is one
+    words: Words | None = None  # what is written for each position, where the value is one
     mirrors: tuple[gr.components.Component, ...] = ()  # what gets the same value when it is restored
 
     def read(self, text: str) -> Any:
         """The value that a text stands for. Raises ValueError."""
         if self.words is None:
             return self.clamp(text)
-        if text not in self.words:
+        words = self.words()
+        if text not in words:
             raise ValueError("there is none of this name here")
-        return self.words.index(text)
+        return words.index(text)
 
     def named(self, value: Any) -> str:
         """A value as a notice tells it."""
         if value is None or value == "":
             return "none"
         if self.words is not None:
-            return self.words[value]
+            return self.words()[value]
         if isinstance(value, list):
             return ",".join(map(str, value)) or "none"
         return f"{value:g}" if isinstance(value, float) else str(value)
@@ -88,18 +90,17 @@ class Share:
         key: str,
         component: gr.components.Component,
         clamp: Clamp | None,
-        words: Sequence[str] | None = None,
+        words: Words | None = None,
         mirrors: Sequence[gr.components.Component] = (),
     ) -> None:
         """Put a control into the address. clamp may be None where there are words.
 
-        words: names of the positions that are its values. mirrors: what gets the same value when it is
-        restored, such as a `gr.State` that remembers it.
+        words: gives the names of the positions that are its values; there may be more later. mirrors: what
+        gets the same value when it is restored, such as a `gr.State` that remembers it.
         """
         assert key not in self.keys, f"the key {key!r} is taken"
         assert clamp or words is not None, f"the key {key!r} has neither a clamp nor words"
-        named = None if words is None else tuple(words)
-        self.entries.append(Entry(key, component, clamp or str, named, tuple(mirrors)))
+        self.entries.append(Entry(key, component, clamp or str, words, tuple(mirrors)))
 
     def add_tabs(self, key: str, tabs: gr.Tabs, items: Mapping[str, gr.Tab]) -> None:
         """Put the chosen tab into the address. items: id -> tab, the first is open at the start."""
@@ -215,7 +216,7 @@ class Share:
         return {
             "keys": [entry.key for entry in self.entries],
             "defaults": [getattr(entry.component, "value", None) for entry in self.entries],
-            "words": {entry.key: entry.words for entry in self.entries if entry.words is not None},
+            "words": {entry.key: entry.words() for entry in self.entries if entry.words is not None},
             "tabs": {key: list(items) for key, (_, items) in self.groups.items()},
         }
 

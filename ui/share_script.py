@@ -41,6 +41,7 @@ SETUP = """
   window.ditlabAddress = {
     ready(now) { values = now; write(); },
     change(now) { if (values !== null) { values = now; later(); } },
+    name(key, words) { config.words[key] = words; later(); },
     tab(key, id) { open[key] = id; later(); },
     async copy(now) {
       values = now;
@@ -69,4 +70,5 @@ SETUP = """
 READY = "(...values) => { window.ditlabAddress?.ready(values); }"
 WRITE = "(...values) => { window.ditlabAddress?.change(values); }"
 COPY = "async (...values) => { await window.ditlabAddress?.copy(values); }"
+NAMES = "(names) => { window.ditlabAddress?.name('%s', JSON.parse(names)); }"  # %s: key
 TAB = "() => { window.ditlabAddress?.tab(...%s); }"  # %s: key and id

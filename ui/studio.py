@@ -1,6 +1,6 @@
 """The models on offer, ordered by compute: what each is, whether it can be had, and who is in memory."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,17 +9,15 @@ import torch
 from dit import remote, weights
 from dit.autoencoder import autoencoder_of
 from dit.backbone import Backbone
-from dit.classes import class_names, titles
+from dit.classes import titles
 from dit.config import ModelConfig
 from dit.flops import macs
 from dit.pipeline import Frame, Pipeline, cost, macs_of, usual_guidance
-from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, published, size_of
+from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, size_of
 from dit.settings import SampleSettings, levels
-from dit.speed import Speed, measure_speed
+from dit.speed import Speed
 from dit.step_cache import Cost
 
-TIMED = 5e9  # MACs a pass up to which a model is loaded and timed at the start; larger ones are estimated
-GUESSED_RATE = 5e10  # MACs a second of a machine on which nothing has been timed
 DECODER_MACS = 4.75e6  # of the SD autoencoder's decoder, a pixel of the picture
 LATENT_FACTOR = 8  # of the SD autoencoder: sides of a picture to sides of its latent
 
@@ -48,6 +46,8 @@ class Rung:
     autoencoder: str | None = None  # decodes its latents, if not the one that it came with
     tiling: bool = False
     pipeline: Pipeline | None = None  # while it is in memory
+    in_training: bool = False  # of a run of the Train tab: its weights may change, or go
+    outdated: bool = False  # whether the weights in memory are older than the file's
 
     @property
     def config(self) -> ModelConfig:
@@ -132,7 +132,7 @@ class Rung:
 class Studio:
     """All models of the page over one device, at most `limit` of them in memory at a time."""
 
-    rungs: list[Rung]  # by compute, cheapest first
+    rungs: list[Rung]  # by compute, cheapest first; after them those that were trained in the page
     device: torch.device
     limit: int
     reachable: bool | None = None  # whether the Hub answered when last asked; None: not asked yet
@@ -142,10 +142,11 @@ class Studio:
     @property
     def first(self) -> Rung:
         """What the page opens on: the largest model in memory, else one that can be drawn with."""
-        ready = [rung for rung in self.rungs if rung.pipeline] or [
-            rung for rung in self.rungs if not self.missing(rung)
+        known = [rung for rung in self.rungs if not rung.in_training]
+        ready = [rung for rung in known if rung.pipeline] or [
+            rung for rung in known if not self.missing(rung)
         ]
-        return (ready or self.rungs)[-1]
+        return (ready or known)[-1]
 
     def at(self, position: float | None) -> Rung | None:
         """The model at a place of the ladder, counted from 0; None if there is none."""
@@ -163,6 +164,9 @@ class Studio:
         """Why a model cannot be drawn with now; None if it can."""
         if rung.pipeline:
             return None
+        if rung.in_training and not Path(rung.source).exists():
+            again = f"python -m train --run-dir {Path(rung.source).parent}"
+            return Missing(f"the weights of {rung.name} are no longer in its folder; train it again", again)
         model = rung.published
         if model and not remote.cached(model.repo_id, model.revision):
             return self._not_here(f"{rung.name} ({size_of(model.bytes)}) is", rung.name)
@@ -199,6 +203,9 @@ class Studio:
         Raises:
             WeightsError: it cannot be loaded.
         """
+        if rung.outdated:
+            rung.outdated = False  # before it is read: what is written meanwhile is newer still
+            self.unload(rung)
         if rung.pipeline is None:
             idle = [other for other in self.resident if other not in in_use]
             while len(self.resident) >= self.limit and idle:
@@ -220,69 +227,3 @@ class Studio:
     def stream(self, rung: Rung, settings: SampleSettings, in_use: Collection[Rung] = ()) -> Iterator[Frame]:
         """Load if need be, then the frames of a job. Device thread only. in_use: see `pipeline`."""
         yield from self.pipeline(rung, in_use).stream(settings)
-
-
-def unused(name: str, rungs: Sequence[Rung]) -> str:
-    """The name, with a number behind if another model has it: the page and the API tell models by name."""
-    taken, number = {rung.name for rung in rungs}, 2
-    if name not in taken:
-        return name
-    while f"{name} ({number})" in taken:
-        number += 1
-    return f"{name} ({number})"
-
-
-def open_studio(
-    extra: Sequence[Path | str] = (),
-    device: torch.device | str = "cpu",
-    limit: int = 3,
-    autoencoder: str | None = None,
-    tiling: bool = False,
-    tables: Path = weights.ZOO,
-) -> Studio:
-    """The bundled models, the published ones, and any further sources. Small ones are loaded and timed.
-
-    Raises:
-        WeightsError: a source cannot be used.
-        ValueError: limit is below 1.
-    """
-    if limit < 1:
-        raise ValueError(f"max_resident is {limit}; it must be at least 1")
-    if autoencoder and not (
-        autoencoder in AUTOENCODERS or Path(autoencoder).is_dir() or is_repo_id(autoencoder)
-    ):
-        raise weights.WeightsError(
-            f"autoencoder is {autoencoder!r}; choose {', '.join(AUTOENCODERS)}, a folder, or OWNER/NAME"
-        )
-    rungs: list[Rung] = []
-    for source in [*weights.bundled().values(), *extra]:
-        path = weights.locate(source)  # once: a branch on the Hub may move while the page is up
-        if published(str(source)) and not Path(source).exists():
-            continue  # now it is here, and on the ladder below
-        outline = weights.outline(path)
-        if outline.config.in_channels not in (1, 3, 4):
-            raise weights.WeightsError(
-                f"{source}: this model has {outline.config.in_channels} channels; 1 (grey) and 3 (RGB) are "
-                "pictures, 4 are the SD autoencoder's latents"
-            )
-        names = class_names(outline.provenance, outline.config.num_classes)
-        name = outline.provenance.get("name") or (path.stem if path.is_file() else Path(source).name)
-        rungs.append(Rung(unused(str(name), rungs), path, outline, names, Speed(0.0, 0.0)))
-    rungs += [_published_rung(model) for model in PUBLISHED.values()]
-    rungs.sort(key=lambda rung: rung.macs_per_pass)
-    for rung in rungs:
-        rung.autoencoder, rung.tiling = autoencoder, tiling
-    studio = Studio(rungs, torch.device(device), limit, tables=tables)
-    for rung in [rung for rung in rungs if rung.macs_per_pass < TIMED and not rung.latent]:
-        if Path(rung.source).parent != weights.BACKBONES:  # those cost alike: their speed is estimated
-            rung.speed = measure_speed(studio.pipeline(rung))
-    rates = [rung.macs_per_pass / rung.speed.per_picture for rung in rungs if rung.speed.per_picture]
-    for rung in [rung for rung in rungs if not rung.speed.per_picture]:
-        rung.speed = Speed(0.0, rung.macs_per_pass / max(rates, default=GUESSED_RATE))
-    return studio
-
-
-def _published_rung(model: Published) -> Rung:
-    outline = weights.published_outline(model)
-    names = class_names(outline.provenance, outline.config.num_classes)
-    return Rung(model.name, model.name, outline, names, Speed(0.0, 0.0), model)

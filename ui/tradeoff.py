@@ -22,7 +22,8 @@ def build(studio: Studio, turns: Turns, explore: Explore, tabs: gr.Tabs, share: 
     Returns how to follow an event after which other models may be here.
     """
     judge = Judge.bundled()
-    groups = groups_of(studio.rungs, studio.first, load_tables(studio.tables))
+    lasting = [rung for rung in studio.rungs if not rung.in_training]
+    groups = groups_of(lasting, studio.first, load_tables(studio.tables))
     with gr.Row(elem_id="tradeoff-head"):
         gr.Markdown(ABOUT, elem_id="tradeoff-about")
         share.button()

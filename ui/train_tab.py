@@ -1,10 +1,14 @@
 """The Train tab: a diffusion transformer learns before one's eyes, from one's own pictures."""
 
+from typing import Any
+
 import gradio as gr
 
 from ui import run_html, runs_view, train_view
+from ui.controls import chosen
+from ui.explore import Explore
 from ui.limits import Limits
-from ui.runs import Runs
+from ui.trained import Trained
 
 CSS = train_view.CSS + run_html.CSS
 ABOUT = """Choose pictures and a model, and **watch it learn**: the same noise becomes clearer pictures as
@@ -13,8 +17,9 @@ OFF = """**Training is off on this public page**: it would take the machine from
 Space, or run `make demo` on your own machine, and train here."""
 
 
-def build(runs: Runs | None, limits: Limits, tab: gr.Tab) -> None:
-    """Lay out the tab and wire it, inside the Blocks that is open."""
+def build(trained: Trained, limits: Limits, tab: gr.Tab, explore: Explore, tabs: gr.Tabs) -> None:
+    """Lay out the tab and wire it, inside the Blocks that is open. tabs: those of the page."""
+    runs = trained.runs
     if runs is None or not limits.training:
         gr.Markdown(OFF, elem_id="train-off")
         gr.DuplicateButton(elem_id="duplicate")
@@ -24,4 +29,17 @@ def build(runs: Runs | None, limits: Limits, tab: gr.Tab) -> None:
         with gr.Column(scale=2, min_width=300):
             start, started = train_view.build(runs, limits)
         with gr.Column(scale=3, min_width=300):
-            runs_view.build(runs, tab, started, start)
+            choice, draw = runs_view.build(runs, tab, started, start)
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+    def on_draw(name: str | None, *values: Any) -> list[Any]:
+        try:
+            position = trained.position(name or "")
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        scale = trained.studio.rungs[position].guidance_scale
+        return [gr.Tabs(selected="explore"), *chosen(trained.studio, values, model=position, guidance=scale)]
+
+    explore.refresh(
+        draw.click(on_draw, [choice, *explore.controls.inputs()], [tabs, *explore.outputs()], **quick)
+    )

@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from ui import page as whole_page
 from ui import turns
-from ui.studio import Studio, open_studio
+from ui.opening import open_studio
+from ui.studio import Studio
 
 pytestmark = pytest.mark.browser
 DEAR = "40"  # place of 100 GMACs: the slider's end

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from benchmarks.browser import Served, serve
+from benchmarks.browser import Served, serve, set_slider
 from tests.train.picture_files import picture, png
 from ui.runs import RUNNING, Runs
 
@@ -109,6 +109,27 @@ def test_samples_form_over_time_and_runs_are_compared(page: Page, folder: Path) 
     keys = page.locator("#run-curves .keys")
     expect(keys).to_contain_text("second: loss", timeout=10_000)
     expect(keys).to_contain_text("first: loss")
+
+
+def test_a_run_is_drawn_with_in_explore_and_in_the_grid(page: Page, address: str) -> None:
+    begin(page, "drawn", 60)
+    expect(page.locator("#run-page")).to_contain_text("finished", timeout=LONG)
+    page.click("#run-draw")
+    chip = page.locator(".dl-ladder .dl-chosen")
+    expect(chip).to_have_text("drawn", timeout=10_000)
+    set_slider(page, "steps", 3)
+    page.click("#generate")
+    expect(page.locator("#status")).to_contain_text("Step 3 of 3", timeout=60_000)
+    page.wait_for_function("location.search.includes('model=drawn')", timeout=10_000)
+    page.goto(f"{address}/?model=drawn&steps=2")  # of a page that was opened before the run there is more
+    expect(chip).to_have_text("drawn", timeout=30_000)
+    expect(page.locator("#share-notice")).to_be_hidden()
+    page.get_by_role("tab", name="Trade-off").click()
+    page.get_by_role("tab", name="Grid").click()
+    page.locator("#grid-down-values textarea").fill("drawn, DiT-E-4-solids")
+    page.locator("#grid-across-values textarea").fill("1, 2")
+    page.click("#grid-fill")
+    expect(page.locator("#grid-canvas img")).to_have_count(4, timeout=60_000)
 
 
 def test_an_uploaded_zip_is_looked_at_before_it_is_trained_on(page: Page, tmp_path: Path) -> None:

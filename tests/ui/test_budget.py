@@ -18,10 +18,11 @@ from ui.budget_view import planned
 from ui.families import UNKNOWN, Group, groups_of
 from ui.fixed import clamps
 from ui.judge import Verdict
+from ui.opening import open_studio
 from ui.page import build
 from ui.request import MAX_PICTURES, PAGE_SEED, PAGE_STEPS, Wish, parse
 from ui.several import Drawn
-from ui.studio import Rung, Studio, open_studio
+from ui.studio import Rung, Studio
 
 WISH = Wish(None, "cone", 1, 2.0, 7, 1, "auto")
 

@@ -33,8 +33,9 @@ from ui.measured_cell import (
 from ui.measured_cell import cell_of as named_cell
 from ui.measured_cell import strip as cut
 from ui.measured_choice import MODEL
+from ui.opening import open_studio
 from ui.shelf import Shelf, offered, other_weights
-from ui.studio import Studio, open_studio
+from ui.studio import Studio
 from ui.tables import first_of, load_tables, no_table
 
 NOW = dict(zip(NAMES, (0, 3, 50, 2.0, 7, 4, "ddim", 0, 999, 1), strict=True))

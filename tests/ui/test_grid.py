@@ -22,9 +22,10 @@ from ui.grid import Grid, plan
 from ui.grid_html import GridPage
 from ui.grid_view import planned as planned_of
 from ui.judge import Judge, Verdict
+from ui.opening import open_studio
 from ui.request import Wish
 from ui.several import Drawn
-from ui.studio import Rung, Studio, open_studio
+from ui.studio import Rung, Studio
 from ui.turns import Turns
 
 FIXED = Wish("small", "cone", 4, 1.0, 7, 1, "auto")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import dit
+from ui.opening import open_studio
 from ui.request import Wish, parse
-from ui.studio import Rung, open_studio
+from ui.studio import Rung
 
 GOOD = {
     "model": "big",

@@ -7,9 +7,10 @@ from dit.measured import save_family
 from tests.families import made_up
 from ui.clamps import number, one_of, several_of, whole, words
 from ui.controls import LAST
+from ui.opening import open_studio
 from ui.page import build
 from ui.share import MAX_KEYS, MAX_TEXT, Share, notice_html, plain
-from ui.studio import Studio, open_studio
+from ui.studio import Studio
 
 NASTY = [
     "", " ", "nan", "inf", "-inf", "1e999999999", "-1e999999999", "9" * 2000, "0x10", "½", "٣", "1_000",
@@ -29,7 +30,7 @@ def share() -> Share:
         made.add("sampler", gr.Dropdown(["ddim", "heun"], value="ddim"), one_of(["ddim", "heun"]))
         made.add("shown", gr.CheckboxGroup(["a", "b"]), several_of(["a", "b"]))
         made.add("values", gr.Textbox(), words(40))
-        made.add("model", gr.Slider(0, 2, 1), None, words=["small", "middle", "big"])
+        made.add("model", gr.Slider(0, 2, 1), None, words=lambda: ["small", "middle", "big"])
         with gr.Tabs() as tabs:
             with gr.Tab("One", id="one") as one:
                 pass
@@ -165,7 +166,7 @@ def test_explore_is_part_of_the_address_and_fits_its_model(address: Share, studi
     unet = next(rung for rung in studio.rungs if rung.name == "UNet-C-solids")
     pairs = {"model": unet.name, "class": "999", "sampler": "heun", "cache": "3", "guided-to": "9999"}
     taken, said = address.read(pairs.items())
-    assert studio.at(taken["model"]) is unet
+    assert studio.at(taken["model"]["value"]) is unet
     assert plain(taken["class"]) == 9 and taken["sampler"] == "ddim"
     assert taken["cache"] == 1  # a U-Net's steps cannot be cached
     fits = {"class": 9, "sampler": "ddim", "cache": 1}

@@ -12,8 +12,9 @@ from dit.speed import Speed
 from ui.controls import fitted, wish_of
 from ui.costs import ladder_html, price_html
 from ui.models import results_of, table_html, terms_of
+from ui.opening import open_studio
 from ui.request import Wish, parse
-from ui.studio import Rung, Studio, open_studio
+from ui.studio import Rung, Studio
 from ui.tickets import Frame, Loading
 from ui.turns import Full, Turns
 

@@ -10,8 +10,9 @@ import pytest
 
 from dit.pipeline import Frame
 from dit.speed import Speed
+from ui.opening import open_studio
 from ui.request import Request, Wish, parse
-from ui.studio import Studio, open_studio
+from ui.studio import Studio
 from ui.tickets import Loading, Wait, company, together
 from ui.turns import MAX_WAITING, Full, Turns
 

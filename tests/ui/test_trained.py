@@ -1,0 +1,153 @@
+"""Runs' weights on the ladder of models: they come, are read anew, and go without moving the others."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import dit
+from dit.weights import save
+from ui.controls import chosen
+from ui.families import groups_of, joined
+from ui.opening import open_studio
+from ui.request import Wish, parse
+from ui.runs import Runs
+from ui.studio import Rung, Studio
+from ui.tables import load_tables
+from ui.trained import Trained
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "runs")
+
+
+@pytest.fixture
+def trained(runs: Runs, ladder_files: list[Path]) -> Trained:
+    return Trained(open_studio(ladder_files, limit=9), runs)
+
+
+def write(runs: Runs, name: str, seed: int = 0, dataset: str = "own", **fields: object) -> Path:
+    """What the trainer leaves in a run's folder, with random weights."""
+    path = runs.folder / name / "weights.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name("config.json").write_text("{}")
+    torch.manual_seed(seed)
+    sizes = {"input_size": 16, "in_channels": 3, "num_classes": 2} | fields
+    model = dit.build("DiT-E/4", **sizes)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.05)
+    told = {"name": name, "dataset": dataset, "classes": ["left", "right"], "images_seen": 8 * seed}
+    save(path, model, told)
+    return path
+
+
+def drawn(studio: Studio, rung: Rung) -> float:
+    [*_, frame] = studio.stream(rung, dit.SampleSettings(classes=[0], seeds=[0], steps=2))
+    return float(frame.x0.astype(int).sum())
+
+
+def test_a_run_joins_behind_the_others_and_draws(trained: Trained, runs: Runs) -> None:
+    studio = trained.studio
+    before, first = list(studio.rungs), studio.first
+    trained.look()
+    assert studio.rungs == before
+    write(runs, "mine")
+    trained.look()
+    assert studio.rungs[:-1] == before and studio.first is first
+    rung = studio.rungs[-1]
+    assert rung.name == "mine" and rung.in_training and studio.missing(rung) is None
+    assert rung.titles == ("left", "right") and rung.side == 16
+    request = parse(studio.rungs, Wish("mine", "right", 3, 2.0, 0, 2, "auto"))
+    assert request.rung is rung and rung.seconds(request.settings) > 0
+    assert drawn(studio, rung) > 0
+    trained.look()
+    assert len(studio.rungs) == len(before) + 1
+
+
+def test_newer_weights_are_read_in_place_of_older_ones(trained: Trained, runs: Runs) -> None:
+    studio = trained.studio
+    write(runs, "mine", seed=1)
+    trained.look()
+    rung = studio.rungs[-1]
+    old = drawn(studio, rung)
+    assert drawn(studio, rung) == old and rung.provenance["images_seen"] == 8
+    write(runs, "mine", seed=2)
+    assert drawn(studio, rung) == old  # nobody has looked
+    trained.look()
+    assert studio.rungs[-1] is rung and rung.provenance["images_seen"] == 16
+    new = drawn(studio, rung)
+    assert new != old and studio.resident.count(rung) == 1 and not rung.outdated
+    read = rung.pipeline
+    trained.look()
+    assert drawn(studio, rung) == new and rung.pipeline is read
+
+
+def test_weights_that_are_gone_are_told_and_their_place_stays(trained: Trained, runs: Runs) -> None:
+    studio = trained.studio
+    write(runs, "mine"), write(runs, "other")
+    trained.look()
+    mine, other = studio.rungs[-2:]
+    shutil.rmtree(runs.folder / "mine")
+    trained.look()
+    assert studio.rungs[-2:] == [mine, other]
+    said = str(studio.missing(mine))
+    assert "the weights of mine are no longer in its folder" in said and "python -m train --run-dir" in said
+
+
+@pytest.mark.parametrize("wrong", ["cut", "channels"])
+def test_what_cannot_be_drawn_with_is_left_out_and_logged(
+    wrong: str, trained: Trained, runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = len(trained.studio.rungs)
+    path = write(runs, "mine", **({"in_channels": 2} if wrong == "channels" else {}))
+    if wrong == "cut":
+        os.truncate(path, 100)
+    trained.look()
+    assert len(trained.studio.rungs) == count
+    assert "not on the ladder of models" in caplog.text and "mine" in caplog.text
+    with pytest.raises(ValueError, match="mine has no weights to draw with yet"):
+        trained.position("mine")
+    write(runs, "mine")
+    trained.look()
+    assert trained.studio.rungs[trained.position("mine")].name == "mine"
+
+
+def test_a_name_that_is_taken_gets_a_number(trained: Trained, runs: Runs) -> None:
+    taken = trained.studio.rungs[0].name
+    write(runs, taken)
+    position = trained.position(taken)
+    assert trained.studio.rungs[position].name == f"{taken} (2)" and position == len(trained.studio.rungs) - 1
+
+
+def test_without_runs_nothing_is_looked_for(ladder_files: list[Path]) -> None:
+    studio = open_studio(ladder_files, limit=9)
+    before = list(studio.rungs)
+    Trained(studio, None).look()
+    assert studio.rungs == before
+
+
+def test_the_slider_reaches_a_model_that_has_come_since(trained: Trained, runs: Runs) -> None:
+    write(runs, "mine")
+    position = trained.position("mine")
+    values = [0, 0, 50, 2, 0, 1, "ddim", 0, 999, 1]
+    model, label, *_ = chosen(trained.studio, values, model=position)
+    assert model["value"] == model["maximum"] == position
+    assert label["maximum"] == 1
+
+
+def test_equal_budgets_have_what_was_trained_on_the_same_data_and_side(trained: Trained, runs: Runs) -> None:
+    studio = trained.studio
+    groups = groups_of(studio.rungs, studio.first, load_tables(studio.tables))
+    solids = groups["solids"]
+    write(runs, "like", dataset="solids", input_size=32)
+    write(runs, "small", dataset="solids")
+    write(runs, "else", input_size=32)
+    trained.look()
+    added = set(joined(solids, studio.rungs)) - set(solids.compared)
+    assert [rung.name for rung in added] == ["like"]
+    costs = [rung.macs_per_pass for rung in joined(solids, studio.rungs)]
+    assert costs == sorted(costs)
