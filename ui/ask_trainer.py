@@ -1,21 +1,17 @@
 """What the trainer says of data and of a run before it begins; asked in a process of its own."""
 
-import asyncio
-import contextlib
 import html
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dit.published import size_of
+from ui.child import answer
 from ui.costs import duration, gmacs, numbers_html
 from ui.pictures import data_url
-from ui.runs import ROOT
 
-LONGEST = 300.0  # seconds that an answer may take
 LOOKED_AT = 5000  # pictures of a set
 NAMED = 10  # unreadable pictures, and classes, that are shown at once
 
@@ -43,33 +39,8 @@ async def estimate(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 async def _ask(module: Sequence[str]) -> dict[str, Any]:
-    """The JSON that a command prints. Ends with whoever asks."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *module, cwd=ROOT,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        out, err = await asyncio.wait_for(process.communicate(), LONGEST)
-    except asyncio.TimeoutError:
-        raise ValueError(
-            f"no answer within {LONGEST:.0f} s; try less data, or the command on a terminal"
-        ) from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode:
-        raise ValueError(complaint(err.decode(errors="replace")))
-    return json.loads(out.decode().splitlines()[-1])
-
-
-def complaint(said: str) -> str:
-    """What is wrong, of all that a command said on its way."""
-    lines = [line.strip(" │╭╮╰╯─\t") for line in said.replace("\r", "\n").splitlines()]
-    lines = [line for line in lines if line]
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (errors or lines or ["the trainer ended without a word"])[-1][:500]
+    """The JSON that a command prints."""
+    return json.loads((await answer(module)).splitlines()[-1])
 
 
 def data_html(told: dict[str, Any], preview: bytes, left_out: Sequence[str] = ()) -> str:

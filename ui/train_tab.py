@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import run_html, runs_view, train_view
+from ui import deliver_view, run_html, runs_view, train_view
 from ui.controls import chosen
 from ui.explore import Explore
 from ui.limits import Limits
@@ -30,6 +30,7 @@ def build(trained: Trained, limits: Limits, tab: gr.Tab, explore: Explore, tabs:
             start, started = train_view.build(runs, limits)
         with gr.Column(scale=3, min_width=300):
             choice, draw = runs_view.build(runs, tab, started, start)
+            deliver_view.build(runs, choice)
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
     def on_draw(name: str | None, *values: Any) -> list[Any]:

@@ -132,6 +132,19 @@ def test_a_run_is_drawn_with_in_explore_and_in_the_grid(page: Page, address: str
     expect(page.locator("#grid-canvas img")).to_have_count(4, timeout=60_000)
 
 
+def test_what_cannot_leave_the_page_is_said_and_the_token_goes(page: Page) -> None:
+    begin(page, "staying", 60)
+    expect(page.locator("#run-page")).to_contain_text("finished", timeout=LONG)
+    page.get_by_role("button", name="Take it elsewhere").click()
+    said = page.locator("#push-said")
+    page.click("#run-export")
+    expect(said).to_contain_text("latents", timeout=60_000)  # which this model does not draw
+    page.locator("#push-token input").fill("hf_secret")
+    page.click("#run-push")
+    expect(said).to_contain_text("the repository has no name", timeout=30_000)
+    expect(page.locator("#push-token input")).to_have_value("")
+
+
 def test_an_uploaded_zip_is_looked_at_before_it_is_trained_on(page: Page, tmp_path: Path) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from tests.train.picture_files import picture_folder
-from ui import ask_trainer
-from ui.ask_trainer import complaint, data_html, estimate, look, plan_html
+from ui import child
+from ui.ask_trainer import data_html, estimate, look, plan_html
+from ui.child import complaint
 from ui.train_form import Form
 
 
@@ -41,7 +42,7 @@ def test_what_cannot_be_is_told_in_the_trainers_words(tmp_path):
 
 
 def test_an_answer_that_takes_too_long_is_given_up(monkeypatch):
-    monkeypatch.setattr(ask_trainer, "LONGEST", 0.2)
+    monkeypatch.setattr(child, "LONGEST", 0.2)
     with pytest.raises(ValueError, match="no answer within 0 s"):
         asyncio.run(estimate(Form().arguments()))
 
@@ -51,7 +52,7 @@ def test_an_answer_that_takes_too_long_is_given_up(monkeypatch):
     [
         ("12%|█\rerror: lr is -1; it must be positive\n", "lr is -1; it must be positive"),
         ("╭─ Parsing error ─╮\n│ invalid choice │\n╰───╯\n", "invalid choice"),
-        ("", "the trainer ended without a word"),
+        ("", "the command ended without a word"),
     ],
 )
 def test_of_all_that_is_said_the_complaint_counts(said, told):

@@ -5,10 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 import dit
-from dit.weights import save
+from tests.run_folders import write_run
 from ui.controls import chosen
 from ui.families import groups_of, joined
 from ui.opening import open_studio
@@ -29,22 +28,6 @@ def trained(runs: Runs, ladder_files: list[Path]) -> Trained:
     return Trained(open_studio(ladder_files, limit=9), runs)
 
 
-def write(runs: Runs, name: str, seed: int = 0, dataset: str = "own", **fields: object) -> Path:
-    """What the trainer leaves in a run's folder, with random weights."""
-    path = runs.folder / name / "weights.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_name("config.json").write_text("{}")
-    torch.manual_seed(seed)
-    sizes = {"input_size": 16, "in_channels": 3, "num_classes": 2} | fields
-    model = dit.build("DiT-E/4", **sizes)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.05)
-    told = {"name": name, "dataset": dataset, "classes": ["left", "right"], "images_seen": 8 * seed}
-    save(path, model, told)
-    return path
-
-
 def drawn(studio: Studio, rung: Rung) -> float:
     [*_, frame] = studio.stream(rung, dit.SampleSettings(classes=[0], seeds=[0], steps=2))
     return float(frame.x0.astype(int).sum())
@@ -55,7 +38,7 @@ def test_a_run_joins_behind_the_others_and_draws(trained: Trained, runs: Runs) -
     before, first = list(studio.rungs), studio.first
     trained.look()
     assert studio.rungs == before
-    write(runs, "mine")
+    write_run(runs.folder, "mine")
     trained.look()
     assert studio.rungs[:-1] == before and studio.first is first
     rung = studio.rungs[-1]
@@ -70,12 +53,12 @@ def test_a_run_joins_behind_the_others_and_draws(trained: Trained, runs: Runs) -
 
 def test_newer_weights_are_read_in_place_of_older_ones(trained: Trained, runs: Runs) -> None:
     studio = trained.studio
-    write(runs, "mine", seed=1)
+    write_run(runs.folder, "mine", seed=1)
     trained.look()
     rung = studio.rungs[-1]
     old = drawn(studio, rung)
     assert drawn(studio, rung) == old and rung.provenance["images_seen"] == 8
-    write(runs, "mine", seed=2)
+    write_run(runs.folder, "mine", seed=2)
     assert drawn(studio, rung) == old  # nobody has looked
     trained.look()
     assert studio.rungs[-1] is rung and rung.provenance["images_seen"] == 16
@@ -88,7 +71,7 @@ def test_newer_weights_are_read_in_place_of_older_ones(trained: Trained, runs: R
 
 def test_weights_that_are_gone_are_told_and_their_place_stays(trained: Trained, runs: Runs) -> None:
     studio = trained.studio
-    write(runs, "mine"), write(runs, "other")
+    write_run(runs.folder, "mine"), write_run(runs.folder, "other")
     trained.look()
     mine, other = studio.rungs[-2:]
     shutil.rmtree(runs.folder / "mine")
@@ -103,7 +86,7 @@ def test_what_cannot_be_drawn_with_is_left_out_and_logged(
     wrong: str, trained: Trained, runs: Runs, caplog: pytest.LogCaptureFixture
 ) -> None:
     count = len(trained.studio.rungs)
-    path = write(runs, "mine", **({"in_channels": 2} if wrong == "channels" else {}))
+    path = write_run(runs.folder, "mine", **({"in_channels": 2} if wrong == "channels" else {}))
     if wrong == "cut":
         os.truncate(path, 100)
     trained.look()
@@ -111,14 +94,14 @@ def test_what_cannot_be_drawn_with_is_left_out_and_logged(
     assert "not on the ladder of models" in caplog.text and "mine" in caplog.text
     with pytest.raises(ValueError, match="mine has no weights to draw with yet"):
         trained.position("mine")
-    write(runs, "mine")
+    write_run(runs.folder, "mine")
     trained.look()
     assert trained.studio.rungs[trained.position("mine")].name == "mine"
 
 
 def test_a_name_that_is_taken_gets_a_number(trained: Trained, runs: Runs) -> None:
     taken = trained.studio.rungs[0].name
-    write(runs, taken)
+    write_run(runs.folder, taken)
     position = trained.position(taken)
     assert trained.studio.rungs[position].name == f"{taken} (2)" and position == len(trained.studio.rungs) - 1
 
@@ -131,7 +114,7 @@ def test_without_runs_nothing_is_looked_for(ladder_files: list[Path]) -> None:
 
 
 def test_the_slider_reaches_a_model_that_has_come_since(trained: Trained, runs: Runs) -> None:
-    write(runs, "mine")
+    write_run(runs.folder, "mine")
     position = trained.position("mine")
     values = [0, 0, 50, 2, 0, 1, "ddim", 0, 999, 1]
     model, label, *_ = chosen(trained.studio, values, model=position)
@@ -143,9 +126,9 @@ def test_equal_budgets_have_what_was_trained_on_the_same_data_and_side(trained: 
     studio = trained.studio
     groups = groups_of(studio.rungs, studio.first, load_tables(studio.tables))
     solids = groups["solids"]
-    write(runs, "like", dataset="solids", input_size=32)
-    write(runs, "small", dataset="solids")
-    write(runs, "else", input_size=32)
+    write_run(runs.folder, "like", told={"dataset": "solids"}, input_size=32)
+    write_run(runs.folder, "small", told={"dataset": "solids"})
+    write_run(runs.folder, "else", input_size=32)
     trained.look()
     added = set(joined(solids, studio.rungs)) - set(solids.compared)
     assert [rung.name for rung in added] == ["like"]
