@@ -150,7 +150,7 @@ def shares(family: Family, cells: Iterable[Cell]) -> list[str]:
 def compared(family: Family, of: int) -> list[Cell]:
     """All cells, of every model, at the number of steps of which most differ in one part of their setting.
 
-    of: the part, as in `Cell.setting`: 1 guidance scale, 2 interval, 3 caching.
+    of: the part, as in `Cell.setting`: 1 guidance scale, 2 interval.
     """
     found = []
     for model in measured_models(family):
@@ -166,6 +166,40 @@ def compared(family: Family, of: int) -> list[Cell]:
     return found
 
 
+def cached(family: Family) -> list[Cell]:
+    """Of every model what caching was measured at, most steps first, and what costs as much without it."""
+    found = []
+    for model in measured_models(family):
+        plain = of_model(family, model.name)
+        reusing = [cell for cell in family.cells if cell.model == model.name and _differs(cell, 3)]
+        beside = [cell for cell in plain if cell.steps in {cell.steps for cell in reusing}]
+        for macs in [cell.macs for cell in reusing]:
+            nearest = min(plain, key=lambda cell, macs=macs: abs(math.log(cell.macs / macs)))
+            beside += [nearest] if nearest not in beside else []
+        found += sorted([*reusing, *beside], key=lambda cell: (-cell.steps, cell.cache_every))
+    return found
+
+
+def samplers(family: Family) -> list[str]:
+    """The distance with each sampler, models by steps, where more than one was measured without guidance."""
+    names = list(dict.fromkeys([PLAIN[0], *(cell.sampler for cell in family.cells)]))
+    at = {
+        (cell.model, cell.sampler, cell.steps): three(cell.frechet)
+        for cell in family.cells
+        if cell.setting[1:] == PLAIN[1:]
+    }
+    steps = sorted({n for _, name, n in at if name != PLAIN[0]})
+    rows = []
+    for model in measured_models(family):
+        for name in names:
+            found = [at.get((model.name, name, n), "") for n in steps]
+            if any((model.name, other, n) in at for other in names[1:] for n in steps) and any(found):
+                rows.append([short_name(family, model.name), name, *found])
+    if not rows:
+        return ["Not measured yet."]
+    return markdown(["model", "sampler", *(count_of("step", n) for n in steps)], rows)
+
+
 def _differs(cell: Cell, of: int) -> bool:
     """Whether a setting is the plain one but for a part; beside intervals stands guidance without one."""
     parts = [i for i, (own, plain) in enumerate(zip(cell.setting, PLAIN, strict=True)) if own != plain]
@@ -177,9 +211,10 @@ BLOCKS = {
     "scaling": scaling,
     "making-up": making_up,
     "patches": patches,
+    "samplers": samplers,
     "guidance": lambda family: shares(family, compared(family, 1)),
     "intervals": lambda family: shares(family, compared(family, 2)),
-    "caching": lambda family: shares(family, compared(family, 3)),
+    "caching": lambda family: shares(family, cached(family)),
 }
 
 

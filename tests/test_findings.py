@@ -68,14 +68,43 @@ def test_a_smaller_patch_is_set_beside_its_size_and_its_equal_in_compute(family)
     assert small[0] == "S/2" and small[4].endswith("at 10.0") and small[5] == "M/4"
 
 
-@pytest.mark.parametrize(("part", "name"), [(1, "guidance"), (3, "caching")])
-def test_what_is_compared_differs_in_one_part_and_has_equal_steps(family, part, name):
-    cells = findings.compared(family, part)
+def test_what_is_compared_differs_in_one_part_and_has_equal_steps(family):
+    cells = findings.compared(family, 1)
     assert {cell.model for cell in cells} == {model.name for model in family.models}
     assert len({cell.steps for cell in cells}) == 1 and len(cells) == 2 * len(family.models)
     for cell in cells:
-        assert [i for i in range(4) if cell.setting[i] != findings.PLAIN[i]] in ([], [part])
-    assert len(rows(findings.BLOCKS[name](family))) == len(cells)
+        assert [i for i in range(4) if cell.setting[i] != findings.PLAIN[i]] in ([], [1])
+    assert len(rows(findings.BLOCKS["guidance"](family))) == len(cells)
+
+
+def test_beside_caching_stands_what_costs_as_much_by_fewer_steps(family):
+    cells = findings.cached(family)
+    reusing = [cell for cell in cells if cell.cache_every > 1]
+    assert {(cell.model, cell.steps) for cell in reusing} == {
+        (cell.model, cell.steps) for cell in family.cells
+    }
+    for cell in reusing:
+        plain = [other for other in cells if other.model == cell.model and other.cache_every == 1]
+        assert any(other.steps == cell.steps for other in plain)
+        assert any(0.6 < other.macs / cell.macs < 1.7 for other in plain)
+        assert all(other.setting == findings.PLAIN for other in plain)
+    names = [cell.model for cell in cells]
+    assert names == sorted(names, key=names.index)
+    for model in set(names):
+        steps = [cell.steps for cell in cells if cell.model == model]
+        assert steps == sorted(steps, reverse=True)
+    assert len(rows(findings.BLOCKS["caching"](family))) == len(cells)
+
+
+def test_samplers_stand_below_each_other():
+    family = made_up("toys", MODELS, samplers=("ddim", "ddpm"), guidances=((1.0, None), (1.5, None)))
+    found = rows(findings.samplers(family))
+    assert [row[:2] for row in found] == [[name, of] for name in ("S/4", "S/2", "M/4", "M/2")
+                                          for of in ("ddim", "ddpm")]  # fmt: skip
+    for ddim, ddpm in zip(found[::2], found[1::2], strict=True):
+        assert all(float(a) < float(b) for a, b in zip(ddim[2:], ddpm[2:], strict=True))
+    one = made_up("toys", MODELS, samplers=("ddim",), guidances=((1.0, None),), caches=(1,))
+    assert findings.samplers(one) == ["Not measured yet."]
 
 
 def test_an_interval_stands_beside_the_same_scale_without_one():
