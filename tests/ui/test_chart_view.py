@@ -150,7 +150,7 @@ def test_explore_is_set_to_a_cell(studio, family):
     cell = dataclasses.replace(cell, guidance_interval=(100.0, 700.0))
     *updates, name, wished = sent(studio, cell, list(NOW.values()))
     given = dict(zip(NAMES, updates, strict=True))
-    assert studio.rungs[given["model"]].name == "big"
+    assert studio.rungs[given["model"]["value"]].name == "big"
     assert given["steps"] == 8 and given["pictures"] == 4
     assert (given["guided_from"], given["guided_to"]) == (100, 700)
     assert given["guidance"]["value"] == wished == 3.0
