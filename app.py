@@ -37,16 +37,21 @@ def main(app: App) -> None:
     from ui.limits import Limits, is_space
     from ui.opening import open_studio
     from ui.runs import Runs
+    from ui.zero_gpu import borrow, is_zero_gpu
 
     try:
+        lent = is_zero_gpu()
         studio = open_studio(
             app.weights,
-            find_device(app.device),
+            "cuda" if lent else find_device(app.device),  # this process itself never has the GPU
             app.max_resident,
             app.autoencoder,
             app.tiling,
             app.tables or ZOO,
+            timed=not lent,
         )
+        if lent:
+            borrow(studio)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
     for rung in studio.rungs:

@@ -33,8 +33,11 @@ def open_studio(
     autoencoder: str | None = None,
     tiling: bool = False,
     tables: Path = weights.ZOO,
+    timed: bool = True,
 ) -> Studio:
-    """The bundled models, the published ones, and any further sources. Small ones are loaded and timed.
+    """The bundled models, the published ones, and any further sources.
+
+    timed: load the small ones now, and measure their speed; else it is guessed.
 
     Raises:
         WeightsError: a source cannot be used.
@@ -62,7 +65,7 @@ def open_studio(
     for rung in rungs:
         rung.autoencoder, rung.tiling = autoencoder, tiling
     studio = Studio(rungs, torch.device(device), limit, tables=tables)
-    for rung in [rung for rung in rungs if rung.macs_per_pass < TIMED and not rung.latent]:
+    for rung in [rung for rung in rungs if timed and rung.macs_per_pass < TIMED and not rung.latent]:
         if Path(rung.source).parent != weights.BACKBONES:  # those cost alike: their speed is estimated
             rung.speed = measure_speed(studio.pipeline(rung))
     guessed = [rung for rung in rungs if not rung.speed.per_picture]

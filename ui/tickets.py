@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 
 from dit.pipeline import Frame
@@ -55,6 +56,8 @@ class Part:
     ticket: Ticket
     request: Request
     number: int  # in the order of coming
+    # Of who asked: a lent GPU is lent to a visitor, whom Gradio keeps there.
+    context: Context = field(default_factory=copy_context)
     # Of frames that nobody has fetched yet the latest alone: one who reads slowly holds up nobody.
     outbox: deque = field(default_factory=lambda: deque(maxlen=1))
     filled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,6 +101,7 @@ class Batch:
     parts: list[Part]
     frames: Iterator[Frame]
     settings: SampleSettings
+    begun: bool = False  # whether there has been a frame
 
     @property
     def rung(self) -> Rung:

@@ -206,19 +206,22 @@ class Turns:
 
     async def _step(self, batch: Batch) -> None:
         """One frame, made in the device's thread and handed to those whose it is."""
-        if batch.rung.pipeline is None:
+        if batch.rung.pipeline is None and not batch.begun:
             for part in batch.parts:
                 part.put(Loading(batch.rung.name))
         self._clock = min(self._used[part.ticket.session] for part in batch.parts if not part.ended)
         began = time.monotonic()
         try:
-            frame = await asyncio.get_running_loop().run_in_executor(self.device, next, batch.frames, None)
+            frame = await asyncio.get_running_loop().run_in_executor(
+                self.device, batch.parts[0].context.run, next, batch.frames, None
+            )
         except Exception as error:  # of the device or of a file: told to those who wait for it alone
             self._end(batch, error)
             return
         if frame is None:  # no stream ends without a last frame; but nobody shall wait if one does
             self._end(batch)
             return
+        batch.begun = True
         spent = (time.monotonic() - began) / len(batch.settings.seeds)
         for part in batch.parts:
             own = spent * len(part.request.settings.seeds)
