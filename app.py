@@ -6,6 +6,8 @@ from typing import Literal
 
 import tyro
 
+from ui.limits import USUAL, Limits, is_space
+
 
 @dataclass(frozen=True)
 class App:
@@ -15,8 +17,10 @@ class App:
     """further models to offer: weights files, folders of diffusers, OWNER/NAME on the Hub"""
     device: str = "auto"
     """auto (a CUDA GPU if there is one, then Apple's, else the CPU), cpu, cuda, ..."""
-    max_resident: int = 3
+    max_resident: int = USUAL.models
     """models in memory at a time; the least recently used goes"""
+    max_gmacs: float = USUAL.gmacs
+    """that one request may cost, all its pictures together; the page shows this and all other limits"""
     autoencoder: str | None = None
     """decodes latents: ft-mse, ft-ema, original, taesd (small, fast), a folder; default: each model's own"""
     tiling: bool = False
@@ -34,15 +38,15 @@ def main(app: App) -> None:
     from dit.pipeline import find_device
     from dit.weights import ZOO
     from ui import page
-    from ui.limits import Limits, is_space
     from ui.runs import Runs
     from ui.studio import open_studio
 
+    training = app.training == "on" or (app.training == "auto" and not is_space())
     try:
         studio = open_studio(
             app.weights,
             find_device(app.device),
-            app.max_resident,
+            Limits(models=app.max_resident, gmacs=app.max_gmacs, training=training),
             app.autoencoder,
             app.tiling,
             app.tables or ZOO,
@@ -52,9 +56,8 @@ def main(app: App) -> None:
     for rung in studio.rungs:
         missing = "" if studio.missing(rung) is None else ", not on this machine"
         print(f"{rung.name}: {rung.parameters / 1e6:.2f} M parameters, {rung.config.tokens} tokens{missing}")
-    limits = Limits(training=app.training == "on" or (app.training == "auto" and not is_space()))
-    runs = Runs(app.runs.resolve(), limits.runs) if limits.training else None
-    page.build(studio, runs, limits).launch(**page.serving(limits))
+    runs = Runs(app.runs.resolve(), studio.limits.runs) if training else None
+    page.build(studio, runs).demo.launch(**page.serving(studio.limits))
 
 
 if __name__ == "__main__":

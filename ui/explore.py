@@ -138,7 +138,8 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
 
     def show_price(*values: Any) -> tuple[str, str]:
         try:
-            request = parse(studio.rungs, wish_of(studio, fitted(studio, values)))
+            request = parse(studio.rungs, wish_of(studio, fitted(studio, values)), studio.limits)
+            costs.refuse_dear([request], studio.limits)
         except (TypeError, ValueError) as error:
             shown = costs.complaint_html(str(error))
         else:

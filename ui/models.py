@@ -186,7 +186,7 @@ def table_html(studio: Studio) -> str:
     return (
         f'<div class="dl-models"><table><thead><tr>{titles}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div><p>In memory: {count}, {size_of(total)}; "
-        f"at most {studio.limit} at a time, the least recently used goes.</p>"
+        f"at most {studio.limits.models} at a time, the least recently used goes.</p>"
     )
 
 

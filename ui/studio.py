@@ -17,6 +17,7 @@ from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, publis
 from dit.settings import SampleSettings, levels
 from dit.speed import Speed, measure_speed
 from dit.step_cache import Cost
+from ui.limits import USUAL, Limits
 
 TIMED = 5e9  # MACs a pass up to which a model is loaded and timed at the start; larger ones are estimated
 GUESSED_RATE = 5e10  # MACs a second of a machine on which nothing has been timed
@@ -130,11 +131,11 @@ class Rung:
 
 @dataclass(eq=False)
 class Studio:
-    """All models of the page over one device, at most `limit` of them in memory at a time."""
+    """All models of the page over one device, and what may be asked of it."""
 
     rungs: list[Rung]  # by compute, cheapest first
     device: torch.device
-    limit: int
+    limits: Limits = USUAL
     reachable: bool | None = None  # whether the Hub answered when last asked; None: not asked yet
     resident: list[Rung] = field(default_factory=list)  # least recently used first
     tables: Path = weights.ZOO  # folder of what was measured of families of models
@@ -201,7 +202,7 @@ class Studio:
         """
         if rung.pipeline is None:
             idle = [other for other in self.resident if other not in in_use]
-            while len(self.resident) >= self.limit and idle:
+            while len(self.resident) >= self.limits.models and idle:
                 self.unload(idle.pop(0))  # before, not after: both at once might not fit
             rung.pipeline = Pipeline.load(
                 rung.source, self.device, autoencoder=rung.autoencoder, tiling=rung.tiling
@@ -235,7 +236,7 @@ def unused(name: str, rungs: Sequence[Rung]) -> str:
 def open_studio(
     extra: Sequence[Path | str] = (),
     device: torch.device | str = "cpu",
-    limit: int = 3,
+    limits: Limits = USUAL,
     autoencoder: str | None = None,
     tiling: bool = False,
     tables: Path = weights.ZOO,
@@ -244,10 +245,7 @@ def open_studio(
 
     Raises:
         WeightsError: a source cannot be used.
-        ValueError: limit is below 1.
     """
-    if limit < 1:
-        raise ValueError(f"max_resident is {limit}; it must be at least 1")
     if autoencoder and not (
         autoencoder in AUTOENCODERS or Path(autoencoder).is_dir() or is_repo_id(autoencoder)
     ):
@@ -272,7 +270,7 @@ def open_studio(
     rungs.sort(key=lambda rung: rung.macs_per_pass)
     for rung in rungs:
         rung.autoencoder, rung.tiling = autoencoder, tiling
-    studio = Studio(rungs, torch.device(device), limit, tables=tables)
+    studio = Studio(rungs, torch.device(device), limits, tables=tables)
     for rung in [rung for rung in rungs if rung.macs_per_pass < TIMED and not rung.latent]:
         if Path(rung.source).parent != weights.BACKBONES:  # those cost alike: their speed is estimated
             rung.speed = measure_speed(studio.pipeline(rung))

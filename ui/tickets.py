@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from dit.pipeline import Frame
 from dit.settings import SampleSettings
-from ui.request import MAX_PICTURES, Request
+from ui.request import Request
 from ui.studio import Rung
 
 WORTH = 0.1  # share of the time that drawing together must save
@@ -156,12 +156,12 @@ def merged(parts: list[Part]) -> SampleSettings:
     )
 
 
-def company(first: Part, others: list[Part]) -> list[Part]:
-    """A part, and as many of others as can be drawn with it, in their order."""
+def company(first: Part, others: list[Part], most: int) -> list[Part]:
+    """A part, and as many of others as can be drawn with it, in their order. most: pictures together."""
     chosen, pictures = [first], len(first.request.settings.seeds)
     for other in others:
         count = len(other.request.settings.seeds)
-        if other is not first and pictures + count <= MAX_PICTURES and together(first, other):
+        if other is not first and pictures + count <= most and together(first, other):
             chosen.append(other)
             pictures += count
     return chosen

@@ -15,7 +15,7 @@ Space, or run `make demo` on your own machine, and train here."""
 
 def build(runs: Runs | None, limits: Limits, tab: gr.Tab) -> None:
     """Lay out the tab and wire it, inside the Blocks that is open."""
-    if runs is None or not limits.training:
+    if runs is None:
         gr.Markdown(OFF, elem_id="train-off")
         gr.DuplicateButton(elem_id="duplicate")
         return

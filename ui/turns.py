@@ -18,7 +18,6 @@ from ui.request import Request
 from ui.studio import Rung, Studio
 from ui.tickets import Batch, Event, Loading, Part, Ticket, Wait, company, merged, parts_of
 
-MAX_WAITING = 20  # jobs
 LEAST_TIMED = 0.5  # seconds from which on one of many requests says how fast the machine is
 TOLD = 0.25  # seconds between two words to one who waits
 
@@ -46,10 +45,10 @@ class Turns:
     _task: asyncio.Task | None = None
 
     def enter(self, session: str, seconds: float, kind: str = "") -> Ticket:
-        """Take a place. Raises Full when MAX_WAITING are there before."""
-        if len(self.line) >= MAX_WAITING:
+        """Take a place. Raises Full when as many are there as may be."""
+        if len(self.line) >= (most := self.studio.limits.waiting):
             raise Full(
-                f"{len(self.line)} jobs are waiting, and the line takes no more than {MAX_WAITING}; "
+                f"{len(self.line)} jobs are waiting, and the line takes no more than {most}; "
                 f"try again in about {sum(ticket.left for ticket in self.line):.0f} s"
             )
         ticket = Ticket(session, seconds, kind)
@@ -192,11 +191,11 @@ class Turns:
     def _has_room(self, rung: Rung) -> bool:
         """Whether a model may be read into memory now: none that is being drawn with has to go for it."""
         used = {batch.rung for batch in self._drawn}
-        return rung in used or len(used) < self.studio.limit
+        return rung in used or len(used) < self.studio.limits.models
 
     def _begin(self, part: Part) -> Batch:
         """A batch of a part, and of all that can be drawn with it."""
-        chosen = company(part, self._waiting)
+        chosen = company(part, self._waiting, self.studio.limits.pictures)
         self._waiting = [other for other in self._waiting if other not in chosen]
         settings = merged(chosen)
         rung, in_use = part.request.rung, [batch.rung for batch in self._drawn]
