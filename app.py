@@ -29,6 +29,8 @@ class App:
     """folder of what python -m train.sweep has measured; default: the bundled one, assets/zoo"""
     runs: Path = Path("runs")
     """folder of training runs, which the Train tab shows and adds to"""
+    log: Path | None = None
+    """file to whose end a line of JSON is written for each request to draw; default: stderr"""
     training: Literal["auto", "on", "off"] = "auto"
     """whether visitors may train on this machine; auto: not on a Space of Hugging Face, which is public"""
 
@@ -38,11 +40,13 @@ def main(app: App) -> None:
     from dit.pipeline import find_device
     from dit.weights import ZOO
     from ui import page
+    from ui.log import open_log
     from ui.runs import Runs
     from ui.studio import open_studio
 
     training = app.training == "on" or (app.training == "auto" and not is_space())
     try:
+        open_log(app.log)
         studio = open_studio(
             app.weights,
             find_device(app.device),
@@ -51,7 +55,7 @@ def main(app: App) -> None:
             app.tiling,
             app.tables or ZOO,
         )
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     for rung in studio.rungs:
         missing = "" if studio.missing(rung) is None else ", not on this machine"

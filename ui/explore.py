@@ -150,7 +150,7 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
         session: gr.Request, before: Trajectory | None, locked: bool, shown: str, *values: Any
     ) -> AsyncIterator[dict]:
         wish = wish_of(studio, values if locked else with_random_seed(values))
-        request = await asyncio.to_thread(check, studio, wish)
+        request = await asyncio.to_thread(check, studio, wish, KIND)
         kept, pace = Trajectory(request), Pace()
         yield running | {controls.seed: request.settings.seeds[0], status: "Starting …"}
         async with contextlib.aclosing(draw(turns, request, session.session_hash, KIND)) as events:

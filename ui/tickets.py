@@ -1,6 +1,7 @@
 """Who shares the device, and what is drawn for them: tickets, the parts that they consist of, and batches."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -41,11 +42,18 @@ class Ticket:
     single: bool = True  # whether it is for one request alone
     spent: float = 0.0  # seconds of the device's time
     stopped: bool = False
+    gone: bool = False  # its visitor has left
+    entered: float = field(default_factory=time.monotonic)
+    began: float | None = None  # when the device first worked on it
 
     @property
     def left(self) -> float:
         """Seconds of the device's time that it still needs, by expectation."""
         return max(0.0, self.seconds - self.spent)
+
+    def waited(self, now: float) -> float:
+        """Seconds until the device began with it, or until now."""
+        return (now if self.began is None else self.began) - self.entered
 
 
 @dataclass(eq=False)
@@ -108,6 +116,14 @@ class Batch:
     def number(self) -> int:
         """Of the first to come."""
         return self.parts[0].number
+
+    def step(self) -> tuple[Frame | None, float]:
+        """The next frame, and the seconds that it took. In the device's thread."""
+        began = time.monotonic()
+        for part in self.parts:
+            if part.ticket.began is None:
+                part.ticket.began = began
+        return next(self.frames, None), time.monotonic() - began
 
     def shares(self, frame: Frame) -> Iterator[tuple[Part, Frame]]:
         """Of each part its own pictures, and its share of what they cost."""

@@ -9,7 +9,6 @@ depend on its neighbours.
 import asyncio
 import contextlib
 import itertools
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -70,7 +69,7 @@ class Turns:
         """
         own = [ticket for ticket in self.line if ticket.session == session and kind in (None, ticket.kind)]
         for ticket in own:
-            ticket.stopped = True
+            ticket.stopped, ticket.gone = True, kind is None
         self._wake()
         return len(own)
 
@@ -209,16 +208,15 @@ class Turns:
             for part in batch.parts:
                 part.put(Loading(batch.rung.name))
         self._clock = min(self._used[part.ticket.session] for part in batch.parts if not part.ended)
-        began = time.monotonic()
         try:
-            frame = await asyncio.get_running_loop().run_in_executor(self.device, next, batch.frames, None)
+            frame, seconds = await asyncio.get_running_loop().run_in_executor(self.device, batch.step)
         except Exception as error:  # of the device or of a file: told to those who wait for it alone
             self._end(batch, error)
             return
         if frame is None:  # no stream ends without a last frame; but nobody shall wait if one does
             self._end(batch)
             return
-        spent = (time.monotonic() - began) / len(batch.settings.seeds)
+        spent = seconds / len(batch.settings.seeds)
         for part in batch.parts:
             own = spent * len(part.request.settings.seeds)
             part.ticket.spent += own

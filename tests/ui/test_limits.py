@@ -99,7 +99,7 @@ def rungs_of(studio: Studio) -> list[Rung]:
 
 def test_pictures_and_cells_are_those_of_the_limits(studio: Studio) -> None:
     with pytest.raises(gr.Error, match="pictures is 9; it must be a whole number from 1 to 8"):
-        jobs.check(studio, Wish("big", 0, 4, 1.0, 0, 9, "auto"))
+        jobs.check(studio, Wish("big", 0, 4, 1.0, 0, 9, "auto"), "api")
     with pytest.raises(ValueError, match="steps is 11; it must be a whole number from 1 to 10"):
         parse(studio.rungs, Wish("big", 0, 11, 1.0, 0, 1, "auto"), Limits(steps=10))
     with pytest.raises(ValueError, match="the axis steps has 7 values; a grid has at most 6 cells"):
