@@ -42,6 +42,7 @@ def main(app: App) -> None:
     from ui import page
     from ui.log import open_log
     from ui.runs import Runs
+    from ui.serve import serve
     from ui.studio import open_studio
 
     training = app.training == "on" or (app.training == "auto" and not is_space())
@@ -61,7 +62,7 @@ def main(app: App) -> None:
         missing = "" if studio.missing(rung) is None else ", not on this machine"
         print(f"{rung.name}: {rung.parameters / 1e6:.2f} M parameters, {rung.config.tokens} tokens{missing}")
     runs = Runs(app.runs.resolve(), studio.limits.runs) if training else None
-    page.build(studio, runs).demo.launch(**page.serving(studio.limits))
+    serve(page.build(studio, runs), runs)
 
 
 if __name__ == "__main__":

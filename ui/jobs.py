@@ -10,7 +10,7 @@ from ui import costs, log
 from ui.log import Record
 from ui.request import Request, Wish, parse
 from ui.studio import Studio
-from ui.tickets import Event
+from ui.tickets import Closed, Event
 from ui.turns import Full, Turns
 
 
@@ -50,7 +50,7 @@ async def draw_all(
     try:
         costs.refuse_dear(requests, turns.studio.limits)
         ticket = turns.enter(session, seconds, kind)
-    except (ValueError, Full) as error:
+    except (ValueError, Full, Closed) as error:
         record.write(log.REFUSED)
         raise gr.Error(str(error), print_exception=False) from error
     outcome = log.LEFT  # where nobody takes the events any more, that is how it ends
@@ -61,7 +61,7 @@ async def draw_all(
                 yield index, event
         outcome = log.LEFT if ticket.gone else log.STOPPED
     except Exception as error:
-        outcome = log.FAILED
+        outcome = log.SHUTDOWN if isinstance(error, Closed) else log.FAILED
         if said := _told(error):
             raise gr.Error(said, print_exception=False) from error
         raise
@@ -71,7 +71,7 @@ async def draw_all(
 
 def _told(error: Exception) -> str:
     """What is said of an error while drawing; nothing of one that is a mistake of ours."""
-    if isinstance(error, WeightsError | OSError):  # while a model is read
+    if isinstance(error, Closed | WeightsError | OSError):  # the last two while a model is read
         return str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
         return "not enough memory for this job; ask for fewer pictures, or free memory in the Models tab"

@@ -10,6 +10,7 @@ from ui import (
     budget_html,
     chart_view,
     costs,
+    downloads,
     explore,
     grid_html,
     limits_html,
@@ -20,6 +21,7 @@ from ui import (
     tradeoff,
     train_tab,
 )
+from ui.downloads import Downloads
 from ui.limits import Limits
 from ui.runs import Runs
 from ui.studio import Studio
@@ -29,7 +31,19 @@ TITLE = "DiT Lab"
 INTRO = """# DiT Lab
 A **diffusion transformer** turns noise into a picture, one step at a time. Give it a bigger model or more
 steps, and see what each buys, and what each costs."""
-STYLED = (costs, pictures, models, papers, chart_view, grid_html, budget_html, share, train_tab, limits_html)
+STYLED = (
+    costs,
+    pictures,
+    models,
+    downloads,
+    papers,
+    chart_view,
+    grid_html,
+    budget_html,
+    share,
+    train_tab,
+    limits_html,
+)
 # Of small text: paler than the rest, and legible on every background. Where the theme's own colour is set.
 FAINT = ".gradio-container { --dl-faint: color-mix(in srgb, var(--body-text-color) 75%, transparent); }"
 # What launch() takes, but for limits; nothing outside Gradio's own cache is served.
@@ -50,7 +64,7 @@ class Page:
 
     demo: gr.Blocks
     turns: Turns
-    downloads: models.Downloads
+    downloads: Downloads
 
 
 def serving(limits: Limits) -> dict[str, Any]:
@@ -76,7 +90,7 @@ def build(studio: Studio, runs: Runs | None = None) -> Page:
             with gr.Tab("Train", id="train") as fourth:
                 train_tab.build(runs, limits, fourth)
             with gr.Tab("Models", id="models") as third:
-                downloads = models.build(studio, turns, third, refresh)
+                fetching = models.build(studio, turns, third, refresh)
                 limits_html.build(limits, runs is not None)
         named = {"explore": first, "tradeoff": second, "train": fourth, "models": third}
         address.add_tabs("tab", tabs, named)
@@ -85,9 +99,9 @@ def build(studio: Studio, runs: Runs | None = None) -> Page:
         async def leave(session: gr.Request) -> None:
             """A visitor who closes the page leaves the line. Async, to stay in the thread of `turns`."""
             turns.stop(session.session_hash)
-            downloads.leave(session.session_hash)
+            fetching.leave(session.session_hash)
 
         demo.unload(leave)
         refresh(demo.load(lambda: studio.ask_hub(), show_progress="hidden", api_visibility="private"))
         address.wire(demo)
-    return Page(demo.queue(max_size=limits.waiting), turns, downloads)
+    return Page(demo.queue(max_size=limits.waiting), turns, fetching)

@@ -14,6 +14,13 @@ from ui.studio import Rung
 WORTH = 0.1  # share of the time that drawing together must save
 
 
+class Closed(RuntimeError):
+    """The server is stopping: what is under way ends, and nothing new begins."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping; ask again in a moment")
+
+
 @dataclass(frozen=True)
 class Wait:
     """What one who waits is told."""
@@ -80,9 +87,10 @@ class Part:
         self.filled.set()
 
     def end(self, failure: Exception | None = None) -> None:
-        """Nothing comes any more."""
-        self.ended, self.failure = True, failure
-        self.filled.set()
+        """Nothing comes any more. The first to say so says why."""
+        if not self.ended:
+            self.ended, self.failure = True, failure
+            self.filled.set()
 
     async def next(self) -> Event | None:
         """The next event; None at the end. Raises what went wrong in the device's thread."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ui.request import Request
 from ui.studio import Rung, Studio
-from ui.tickets import Batch, Event, Loading, Part, Ticket, Wait, company, merged, parts_of
+from ui.tickets import Batch, Closed, Event, Loading, Part, Ticket, Wait, company, merged, parts_of
 
 LEAST_TIMED = 0.5  # seconds from which on one of many requests says how fast the machine is
 TOLD = 0.25  # seconds between two words to one who waits
@@ -31,6 +31,7 @@ class Turns:
 
     studio: Studio
     line: list[Ticket] = field(default_factory=list)
+    closed: bool = False
     # One thread for the device: each further thread that computes would bring its own pool of OpenMP threads.
     device: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device")
@@ -44,7 +45,14 @@ class Turns:
     _task: asyncio.Task | None = None
 
     def enter(self, session: str, seconds: float, kind: str = "") -> Ticket:
-        """Take a place. Raises Full when as many are there as may be."""
+        """Take a place.
+
+        Raises:
+            Full: as many are there as may be.
+            Closed: the server is stopping.
+        """
+        if self.closed:
+            raise Closed
         if len(self.line) >= (most := self.studio.limits.waiting):
             raise Full(
                 f"{len(self.line)} jobs are waiting, and the line takes no more than {most}; "
@@ -73,6 +81,13 @@ class Turns:
         self._wake()
         return len(own)
 
+    def close(self) -> None:
+        """End all jobs, with a word to those whose they are, and take none any more."""
+        self.closed = True
+        for part in self._parts():
+            part.end(Closed())
+        self._wake()
+
     async def unload(self, rung: Rung) -> None:
         """Give a model's memory back, between the steps of jobs but never under one that draws with it.
 
@@ -95,12 +110,17 @@ class Turns:
         Yields how long it will take while it has not begun, whether a model is read, then frames; each with
         its request's index. Ends early, within one step, when the ticket is stopped or the caller closes the
         iterator.
+
+        Raises:
+            Closed: the server is stopping; at once, whatever the device is at.
         """
         try:
             ticket.single = len(requests) == 1
             for index, request in enumerate(requests):
                 if ticket.stopped:
                     return
+                if self.closed:
+                    raise Closed
                 part = self._offer(request, ticket)
                 async with contextlib.aclosing(self._events(part)) as events:
                     async for event in events:
