@@ -36,7 +36,7 @@ class App:
 
 
 def main(app: App) -> None:
-    """Load the models, time them, and serve until interrupted."""
+    """Load the models, time them, and serve until a signal."""
     from dit.pipeline import find_device
     from dit.weights import ZOO
     from ui import page
