@@ -5,7 +5,7 @@ import html
 import gradio as gr
 
 from dit.published import size_of
-from ui.costs import duration, gmacs
+from ui.costs import count_of, duration, gmacs
 from ui.limits import Limits
 
 CSS = """
@@ -19,7 +19,7 @@ ALONE = "One machine serves all visitors, step by step in turn; so that nobody t
 def limits_html(limits: Limits, training: bool) -> str:
     """All limits that a visitor can meet. training: whether one may train here."""
     rows = [
-        ("A request", f"{limits.pictures} pictures, {limits.steps:,} steps"),
+        ("A request", f"{count_of('picture', limits.pictures)}, {limits.steps:,} steps"),
         ("Its cost", f"{gmacs(limits.gmacs * 1e9)} GMACs, all its pictures together"),
         (
             "A grid, or equal budgets",
@@ -28,11 +28,11 @@ def limits_html(limits: Limits, training: bool) -> str:
         ),
         ("The line", f"{limits.waiting} jobs that are drawn or wait"),
         ("Visitors", f"{limits.sessions} whose pictures are kept; of more, the longest idle are forgotten"),
-        ("In memory", f"{limits.models} models"),
+        ("In memory", count_of("model", limits.models)),
     ]
     if training:
         rows += [
-            ("Training", f"{limits.runs} {'run' if limits.runs == 1 else 'runs'} at a time"),
+            ("Training", f"{count_of('run', limits.runs)} at a time"),
             (
                 "A .zip of pictures",
                 f"{size_of(limits.upload_bytes)}, {size_of(limits.unpacked_bytes)} unpacked, "

@@ -5,7 +5,6 @@ import concurrent.futures
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -71,6 +70,7 @@ class Closing:
             signal.raise_signal(number)
 
     def _close(self) -> None:
+        _leave_within(SECONDS + LEAVING)  # whatever hangs
         print("Stopping: jobs and training end, then the server.", flush=True)
         deadline = self._began + SECONDS
         saving = threading.Thread(target=self._save, args=(deadline,), daemon=True)
@@ -82,11 +82,8 @@ class Closing:
                     told.result(TELLING)
             self.page.demo.close(verbose=False)
             saving.join(max(0.0, deadline - time.monotonic()))
-        finally:  # whatever went wrong: one who sends a signal is not to wait for ever
-            leave = threading.Timer(LEAVING, os._exit, (0,))
-            leave.daemon = True
-            leave.start()
-            sys.stdout.flush()
+        finally:  # whatever went wrong
+            _leave_within(LEAVING)
             self._ended.set()
 
     async def _tell(self) -> None:
@@ -101,3 +98,10 @@ class Closing:
         """Have the trainers write their checkpoints; one that takes longer goes on with it by itself."""
         if self.runs:
             self.runs.close(deadline - time.monotonic())
+
+
+def _leave_within(seconds: float) -> None:
+    """End the process by then if it has not ended: with status 0, since it was asked to."""
+    leave = threading.Timer(seconds, os._exit, (0,))
+    leave.daemon = True
+    leave.start()
