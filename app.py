@@ -6,6 +6,8 @@ from typing import Literal
 
 import tyro
 
+from ui.limits import USUAL, Limits, is_space
+
 
 @dataclass(frozen=True)
 class App:
@@ -15,8 +17,10 @@ class App:
     """further models to offer: weights files, folders of diffusers, OWNER/NAME on the Hub"""
     device: str = "auto"
     """auto (a CUDA GPU if there is one, then Apple's, else the CPU), cpu, cuda, ..."""
-    max_resident: int = 3
+    max_resident: int = USUAL.models
     """models in memory at a time; the least recently used goes"""
+    max_gmacs: float = USUAL.gmacs
+    """that one request may cost, all its pictures together; the page shows this and all other limits"""
     autoencoder: str | None = None
     """decodes latents: ft-mse, ft-ema, original, taesd (small, fast), a folder; default: each model's own"""
     tiling: bool = False
@@ -25,26 +29,31 @@ class App:
     """folder of what python -m train.sweep has measured; default: the bundled one, assets/zoo"""
     runs: Path = Path("runs")
     """folder of training runs, which the Train tab shows and adds to"""
+    log: Path | None = None
+    """file to whose end a line of JSON is written for each request to draw; default: stderr"""
     training: Literal["auto", "on", "off"] = "auto"
     """whether visitors may train on this machine; auto: not on a Space of Hugging Face, which is public"""
 
 
 def main(app: App) -> None:
-    """Load the models, time them, and serve until interrupted."""
+    """Load the models, time them, and serve until a signal."""
     from dit.pipeline import find_device
     from dit.weights import ZOO
     from ui import page
-    from ui.limits import Limits, is_space
+    from ui.log import open_log
     from ui.opening import open_studio
     from ui.runs import Runs
+    from ui.serve import serve
     from ui.zero_gpu import borrow, is_zero_gpu
 
+    training = app.training == "on" or (app.training == "auto" and not is_space())
     try:
+        open_log(app.log)
         lent = is_zero_gpu()
         studio = open_studio(
             app.weights,
             "cuda" if lent else find_device(app.device),  # this process itself never has the GPU
-            app.max_resident,
+            Limits(models=app.max_resident, gmacs=app.max_gmacs, training=training),
             app.autoencoder,
             app.tiling,
             app.tables or ZOO,
@@ -52,14 +61,13 @@ def main(app: App) -> None:
         )
         if lent:
             borrow(studio)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     for rung in studio.rungs:
         missing = "" if studio.missing(rung) is None else ", not on this machine"
         print(f"{rung.name}: {rung.parameters / 1e6:.2f} M parameters, {rung.config.tokens} tokens{missing}")
-    limits = Limits(training=app.training == "on" or (app.training == "auto" and not is_space()))
-    runs = Runs(app.runs.resolve(), limits.runs) if limits.training else None
-    page.build(studio, runs, limits).launch(**page.serving(limits))
+    runs = Runs(app.runs.resolve(), studio.limits.runs) if training else None
+    serve(page.build(studio, runs), runs)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from ui.request import Wish
 from ui.studio import Studio
 from ui.turns import Turns
 
+KIND = "api"  # of its jobs
+
 
 def build(studio: Studio, turns: Turns) -> None:
     """Add /generate to the open Blocks; its arguments are those of `Wish`, in their order."""
@@ -36,9 +38,9 @@ def build(studio: Studio, turns: Turns) -> None:
 
     async def endpoint(session: gr.Request, *sent: Any) -> AsyncIterator[tuple]:
         """Draw pictures of one class: PNG files with their settings inside, and what they cost."""
-        request = await asyncio.to_thread(check, studio, Wish(*sent))
+        request = await asyncio.to_thread(check, studio, Wish(*sent), KIND)
         frame = None
-        async with contextlib.aclosing(draw(turns, request, session.session_hash, "api")) as events:
+        async with contextlib.aclosing(draw(turns, request, session.session_hash, KIND)) as events:
             async for event in events:
                 if isinstance(event, Frame):
                     frame = event

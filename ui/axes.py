@@ -10,10 +10,10 @@ from dit.diffusion import NUM_TIMESTEPS
 from dit.samplers import SAMPLERS
 from dit.settings import MAX_CACHE, MAX_SEED
 from ui.families import samplers_of, spread, titles_of
-from ui.request import MAX_GUIDANCE, MAX_PICTURES, number, short, whole
+from ui.limits import USUAL
+from ui.request import MAX_GUIDANCE, number, short, whole
 from ui.studio import Rung
 
-MAX_CELLS = 64
 MAX_TEXT = 2000  # letters of a list of values
 SHOWN_MODELS = 5  # in the list that the page begins with
 RANGE = re.compile(r"(\d{1,19})\s*(?:-|–|\.\.|to)\s*(\d{1,19})")
@@ -28,7 +28,7 @@ AXES = {
     "seed": "seed",
     "caching": "cache_every",
 }
-LIMITS = {"steps": (1, NUM_TIMESTEPS), "seed": (0, MAX_SEED - MAX_PICTURES), "caching": (1, MAX_CACHE)}
+LIMITS = {"steps": (1, NUM_TIMESTEPS), "seed": (0, MAX_SEED - USUAL.pictures), "caching": (1, MAX_CACHE)}
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,12 @@ def usual_values(name: str, family: Sequence[Rung]) -> str:
     return {"steps": "1, 2, 4, 8, 16, 32", "guidance": "1, 1.5, 2, 4", "seed": "0-4", "caching": "1-4"}[name]
 
 
-def parse_axis(name: Any, text: Any, family: Sequence[Rung], here: Sequence[Rung]) -> Axis:
+def parse_axis(
+    name: Any, text: Any, family: Sequence[Rung], here: Sequence[Rung], cells: int = USUAL.cells
+) -> Axis:
     """An axis from what was chosen and typed: "1, 2, 4, 8", "1-8", names, or "all".
 
-    family: the models that "all" means. here: all that may be named.
+    family: the models that "all" means. here: all that may be named. cells: of a grid, at most.
 
     Raises:
         ValueError: no such axis, no such value, none at all, too many, or one twice.
@@ -86,19 +88,19 @@ def parse_axis(name: Any, text: Any, family: Sequence[Rung], here: Sequence[Rung
     if not items:
         raise ValueError(f"the axis {name} has no values; give some, such as {usual_values(name, family)}")
     if name in LIMITS:
-        values = [value for item in items for value in _wholes(name, item)]
+        values = [value for item in items for value in _wholes(name, item, cells)]
     elif name == "guidance":
         values = [number("guidance", item, 0, MAX_GUIDANCE) for item in items]
     else:
         values = [value for item in items for value in _named(name, item, family, here)]
-    if len(values) > MAX_CELLS:
-        raise ValueError(f"the axis {name} has {len(values)} values; a grid has at most {MAX_CELLS} cells")
+    if len(values) > cells:
+        raise ValueError(f"the axis {name} has {len(values)} values; a grid has at most {cells} cells")
     if twice := [value for i, value in enumerate(values) if value in values[:i]]:
         raise ValueError(f"{name} {twice[0]} is on its axis twice; give each value once")
     return Axis(name, tuple(values))
 
 
-def _wholes(name: str, item: str) -> Sequence[int]:
+def _wholes(name: str, item: str, cells: int) -> Sequence[int]:
     """A whole number, or all from one to another."""
     low, high = LIMITS[name]
     if not (match := RANGE.fullmatch(item)):
@@ -106,9 +108,9 @@ def _wholes(name: str, item: str) -> Sequence[int]:
     first, last = (whole(name, bound, low, high) for bound in match.groups())
     if last < first:
         raise ValueError(f"{name} is {short(item)}, which runs backwards; write {last}-{first}")
-    if last - first >= MAX_CELLS:
+    if last - first >= cells:
         raise ValueError(
-            f"{name} is {short(item)}, which is {last - first + 1} values; a grid has at most {MAX_CELLS} "
+            f"{name} is {short(item)}, which is {last - first + 1} values; a grid has at most {cells} "
             "cells: give a shorter range, or single values"
         )
     return range(first, last + 1)

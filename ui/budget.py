@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from dit.measured import Cell, Family
 from ui import costs
 from ui.families import Group
-from ui.grid import MAX_PIXELS, MAX_SECONDS
 from ui.judge import with_article
 from ui.measured_choice import MACS
 from ui.measured_words import priced, three
@@ -66,24 +65,26 @@ def allow(
     budget: multiply-accumulates a picture. wish: all but model and steps. table: what was measured.
 
     Raises:
-        ValueError: the wish is none for any model, or all together would take too long or too much memory.
+        ValueError: the wish is none for any model, or all together would cost too much.
     """
     given = [_allowance(studio, rung, budget, wish, table) for rung in family]
     requests = [each.request for each in given if each.request]
     if not requests and not any("afford" in each.refusal for each in given):
         raise ValueError(given[0].refusal)
+    limits = studio.limits
+    costs.refuse_dear(requests, limits)
     seconds = sum(request.rung.seconds(request.settings) for request in requests)
-    if seconds > MAX_SECONDS:
+    if seconds > limits.seconds:
         raise ValueError(
             f"{costs.gmacs(budget)} GMACs a picture are expected to take {costs.duration(seconds)} for "
-            f"{costs.count_of('model', len(requests))}; at most {costs.duration(MAX_SECONDS)} are given to "
-            "one job: choose a smaller budget, or fewer pictures"
+            f"{costs.count_of('model', len(requests))}; at most {costs.duration(limits.seconds)} are given "
+            "to one job: choose a smaller budget, or fewer pictures"
         )
     pixels = sum(len(request.settings.seeds) * request.rung.side**2 for request in requests)
-    if pixels > MAX_PIXELS:
+    if pixels > limits.pixels:
         raise ValueError(
-            f"the pictures have {pixels / 1e6:.1f} megapixels together; at most {MAX_PIXELS / 1e6:.1f} are "
-            "kept: choose fewer pictures"
+            f"the pictures have {pixels / 1e6:.1f} megapixels together; at most {limits.pixels / 1e6:.1f} "
+            "are kept: choose fewer pictures"
         )
     return given
 
@@ -95,7 +96,7 @@ def _allowance(studio: Studio, rung: Rung, budget: float, wish: Wish, table: Fam
     if not rung.config.has_null_class:
         wish = wish._replace(guidance_scale=1.0)  # it cannot be guided
     try:
-        one = parse(studio.rungs, wish._replace(model=rung.name, steps=1))
+        one = parse(studio.rungs, wish._replace(model=rung.name, steps=1), studio.limits)
     except (TypeError, ValueError) as error:
         return Allowance(rung, None, str(error))
     if (least := rung.macs(one.settings)) > budget:

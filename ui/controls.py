@@ -14,7 +14,7 @@ from dit.flops import CACHEABLE
 from dit.samplers import OF_FORMULATION, SAMPLERS
 from ui import costs
 from ui.clamps import number, one_of, whole
-from ui.request import MAX_PICTURES, PAGE_SEED, PAGE_STEPS, Wish
+from ui.request import PAGE_SEED, PAGE_STEPS, Wish
 from ui.share import Share
 from ui.studio import Studio
 
@@ -75,7 +75,10 @@ def build_controls(studio: Studio) -> tuple[Controls, gr.Dropdown, gr.Checkbox, 
         interactive=first.config.has_null_class,
     )  # fmt: skip
     with gr.Row():
-        pictures = gr.Slider(1, MAX_PICTURES, 4, step=1, label="Pictures", elem_id="pictures", min_width=140)
+        most = studio.limits.pictures
+        pictures = gr.Slider(
+            1, most, min(4, most), step=1, label="Pictures", elem_id="pictures", min_width=140
+        )
         samplers = list(OF_FORMULATION[first.config.formulation])
         # Any value is let through to `parse`: one that is sent while the choices change would be an error.
         sampler = gr.Dropdown(
@@ -242,7 +245,7 @@ def register(studio: Studio, share: Share, controls: Controls, wished: gr.State)
         "steps": whole(1, PAGE_STEPS),
         "guidance": number(1, PAGE_GUIDANCE),
     }
-    clamps |= {"seed": whole(0, PAGE_SEED), "pictures": whole(1, MAX_PICTURES)}
+    clamps |= {"seed": whole(0, PAGE_SEED), "pictures": whole(1, studio.limits.pictures)}
     clamps |= {"sampler": one_of(SAMPLERS), "guided_from": whole(0, LAST), "guided_to": whole(0, LAST)}
     clamps |= {"cache": whole(1, PAGE_CACHE)}
     keys = {name: "class" if name == "label" else name.replace("_", "-") for name in NAMES}

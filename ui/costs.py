@@ -1,8 +1,9 @@
 """What things cost, in words: the numbers beside the sliders and in the status line."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from ui.limits import Limits
 from ui.request import Request
 from ui.studio import Missing, Rung, Studio
 from ui.tickets import Wait
@@ -43,6 +44,22 @@ def gmacs(macs: int) -> str:
     value = macs / 1e9
     decimals = next((n for n, limit in ((3, 1), (2, 10), (1, 100)) if round(value, n) < limit), 0)
     return f"{value:,.{decimals}f}"
+
+
+def refuse_dear(requests: Sequence[Request], limits: Limits) -> None:
+    """Let one job pass if the server allows what it costs.
+
+    Raises:
+        ValueError: it does not; the message names cost, limit and remedy.
+    """
+    total = sum(request.rung.macs(request.settings) * len(request.settings.seeds) for request in requests)
+    if total > limits.gmacs * 1e9:
+        count = count_of("picture", sum(len(request.settings.seeds) for request in requests))
+        raise ValueError(
+            f"{count} would cost {gmacs(total)} GMACs, and this server gives at most "
+            f"{gmacs(limits.gmacs * 1e9)} to a request: choose fewer steps, fewer pictures, or a smaller "
+            "model"
+        )
 
 
 def price_html(request: Request) -> str:

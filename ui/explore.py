@@ -141,7 +141,8 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
 
     def show_price(*values: Any) -> tuple[str, str]:
         try:
-            request = parse(studio.rungs, wish_of(studio, fitted(studio, values)))
+            request = parse(studio.rungs, wish_of(studio, fitted(studio, values)), studio.limits)
+            costs.refuse_dear([request], studio.limits)
         except (TypeError, ValueError) as error:
             shown = costs.complaint_html(str(error))
         else:
@@ -156,7 +157,7 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
         session: gr.Request, before: Trajectory | None, locked: bool, shown: str, *values: Any
     ) -> AsyncIterator[dict]:
         wish = wish_of(studio, values if locked else with_random_seed(values))
-        request = await asyncio.to_thread(check, studio, wish)
+        request = await asyncio.to_thread(check, studio, wish, KIND)
         kept, pace = Trajectory(request), Pace()
         yield running | {controls.seed: request.settings.seeds[0], status: "Starting …"}
         async with contextlib.aclosing(draw(turns, request, session.session_hash, KIND)) as events:

@@ -4,14 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ui import costs
-from ui.axes import AXES, MAX_CELLS, Axis
+from ui.axes import AXES, Axis
 from ui.families import trained
 from ui.request import Request, Wish, parse
 from ui.several import Drawn, Several
 from ui.studio import Studio
-
-MAX_SECONDS = 900  # expected of a whole grid: others wait in the line
-MAX_PIXELS = 64 * 256 * 256  # of all pictures together: what a visitor's grid may keep in memory
 
 
 @dataclass(frozen=True)
@@ -143,16 +140,17 @@ def plan(studio: Studio, down: Axis, across: Axis, fixed: Wish) -> Plan:
     """Every combination of the axes' values, checked.
 
     Raises:
-        ValueError: both axes are the same; too many cells, pixels or seconds; nothing can be drawn.
+        ValueError: both axes are the same; too many cells, pixels, seconds or GMACs; nothing can be drawn.
     """
+    limits = studio.limits
     if down.name == across.name:
         others = ", ".join(name for name in AXES if name != down.name)
         raise ValueError(f"both axes are {down.name}; choose another for one of them: {others}")
     count = len(down.values) * len(across.values)
-    if count > MAX_CELLS:
+    if count > limits.cells:
         raise ValueError(
-            f"{len(down.values)} x {len(across.values)} are {count} cells; a grid has at most {MAX_CELLS}: "
-            f"give fewer values of {down.name} or {across.name}"
+            f"{len(down.values)} x {len(across.values)} are {count} cells; a grid has at most "
+            f"{limits.cells}: give fewer values of {down.name} or {across.name}"
         )
     cells = [
         _cell(studio, fixed, (row, column), {down.field: below, across.field: right})
@@ -162,16 +160,17 @@ def plan(studio: Studio, down: Axis, across: Axis, fixed: Wish) -> Plan:
     planned = Plan(down, across, fixed, tuple(cells))
     if not planned.order:
         raise ValueError(f"none of the {count} cells can be drawn: {cells[0].refusal}")
-    if planned.pixels > MAX_PIXELS:
+    if planned.pixels > limits.pixels:
         raise ValueError(
             f"the pictures have {planned.pixels / 1e6:.1f} megapixels together; a grid has at most "
-            f"{MAX_PIXELS / 1e6:.1f}: give fewer cells, or fewer pictures a cell"
+            f"{limits.pixels / 1e6:.1f}: give fewer cells, or fewer pictures a cell"
         )
-    if planned.seconds > MAX_SECONDS:
+    costs.refuse_dear([cell.request for cell in planned.order], limits)
+    if planned.seconds > limits.seconds:
         raise ValueError(
             f"the grid is expected to take {costs.duration(planned.seconds)} "
-            f"({costs.gmacs(planned.macs)} GMACs); at most {costs.duration(MAX_SECONDS)} are given to one: "
-            "choose fewer steps, smaller models, or fewer cells"
+            f"({costs.gmacs(planned.macs)} GMACs); at most {costs.duration(limits.seconds)} are given to "
+            "one: choose fewer steps, smaller models, or fewer cells"
         )
     return planned
 
@@ -179,7 +178,7 @@ def plan(studio: Studio, down: Axis, across: Axis, fixed: Wish) -> Plan:
 def _cell(studio: Studio, fixed: Wish, place: tuple[int, int], values: dict[str, Any]) -> Cell:
     """One combination; what its model cannot serve, it says instead of being drawn."""
     try:
-        request = parse(studio.rungs, fixed._replace(**values))
+        request = parse(studio.rungs, fixed._replace(**values), studio.limits)
     except (TypeError, ValueError) as error:
         return Cell(*place, None, str(error))
     if reason := studio.missing(request.rung):

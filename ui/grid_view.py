@@ -215,7 +215,8 @@ def planned(studio: Studio, home: Group, values: Any) -> Plan:
     down, down_values, across, across_values, *fixed = values
     family, here = home.compared, [rung for rung in studio.rungs if not studio.missing(rung)]
     axes: list[Axis] = [
-        parse_axis(name, text, family, here) for name, text in ((down, down_values), (across, across_values))
+        parse_axis(name, text, family, here, studio.limits.cells)
+        for name, text in ((down, down_values), (across, across_values))
     ]
     given = dict(zip(FIXED, fixed, strict=True))
     wish = Wish(

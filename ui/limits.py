@@ -1,18 +1,44 @@
 """What visitors may ask of this machine, in one place."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of training in the page."""
+    """All that this server allows; whoever needs one of them is handed these.
 
+    Raises:
+        ValueError: one is not above 0.
+    """
+
+    # Of a request.
+    pictures: int = 16  # and of a batch, which several requests may share
+    steps: int = 1000
+    gmacs: float = 1.2e6  # 4 guided pictures of 250 steps from DiT-XL/2-512 stay below; decoding apart
+    # Of a grid, or of one budget for all models.
+    cells: int = 64
+    seconds: float = 900  # expected: others wait in the line
+    pixels: int = 64 * 256 * 256  # of all pictures together, which a visitor's page keeps in memory
+    # Of all visitors together.
+    waiting: int = 20  # jobs that are drawn or wait
+    sessions: int = 64  # each keeps up to 13 MB of frames at 32 x 32, 12.6 of a grid, 12.6 of a budget
+    models: int = 3  # in memory; the least recently used goes
+    # Of training in the page.
     training: bool = True  # whether visitors may train at all
     runs: int = 1  # that train at a time
     upload_bytes: int = 200_000_000  # of a zip
     unpacked_bytes: int = 1_000_000_000
     upload_files: int = 100_000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "training" and not value > 0:
+                raise ValueError(f"the limit of {field.name} is {value}; it must be above 0")
+
+
+USUAL = Limits()
 
 
 def is_space() -> bool:

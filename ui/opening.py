@@ -10,6 +10,7 @@ from dit.backbone import Backbone
 from dit.classes import class_names
 from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, published
 from dit.speed import Speed, measure_speed
+from ui.limits import USUAL, Limits
 from ui.studio import Rung, Studio
 
 TIMED = 5e9  # MACs a pass up to which a model is loaded and timed at the start; larger ones are estimated
@@ -29,7 +30,7 @@ def unused(name: str, rungs: Sequence[Rung]) -> str:
 def open_studio(
     extra: Sequence[Path | str] = (),
     device: torch.device | str = "cpu",
-    limit: int = 3,
+    limits: Limits = USUAL,
     autoencoder: str | None = None,
     tiling: bool = False,
     tables: Path = weights.ZOO,
@@ -41,10 +42,7 @@ def open_studio(
 
     Raises:
         WeightsError: a source cannot be used.
-        ValueError: limit is below 1.
     """
-    if limit < 1:
-        raise ValueError(f"max_resident is {limit}; it must be at least 1")
     if autoencoder and not (
         autoencoder in AUTOENCODERS or Path(autoencoder).is_dir() or is_repo_id(autoencoder)
     ):
@@ -64,7 +62,7 @@ def open_studio(
     rungs.sort(key=lambda rung: rung.macs_per_pass)
     for rung in rungs:
         rung.autoencoder, rung.tiling = autoencoder, tiling
-    studio = Studio(rungs, torch.device(device), limit, tables=tables)
+    studio = Studio(rungs, torch.device(device), limits, tables=tables)
     for rung in [rung for rung in rungs if timed and rung.macs_per_pass < TIMED and not rung.latent]:
         if Path(rung.source).parent != weights.BACKBONES:  # those cost alike: their speed is estimated
             rung.speed = measure_speed(studio.pipeline(rung))

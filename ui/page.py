@@ -1,5 +1,6 @@
 """The page: its tabs, its looks, and how it is served."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -9,8 +10,10 @@ from ui import (
     budget_html,
     chart_view,
     costs,
+    downloads,
     explore,
     grid_html,
+    limits_html,
     models,
     papers,
     pictures,
@@ -18,6 +21,7 @@ from ui import (
     tradeoff,
     train_tab,
 )
+from ui.downloads import Downloads
 from ui.limits import Limits
 from ui.runs import Runs
 from ui.studio import Studio
@@ -28,11 +32,22 @@ TITLE = "DiT Lab"
 INTRO = """# DiT Lab
 A **diffusion transformer** turns noise into a picture, one step at a time. Give it a bigger model or more
 steps, and see what each buys, and what each costs."""
-STYLED = (costs, pictures, models, papers, chart_view, grid_html, budget_html, share, train_tab)
-NO_TRAINING = Limits(training=False)
+STYLED = (
+    costs,
+    pictures,
+    models,
+    downloads,
+    papers,
+    chart_view,
+    grid_html,
+    budget_html,
+    share,
+    train_tab,
+    limits_html,
+)
 # Of small text: paler than the rest, and legible on every background. Where the theme's own colour is set.
 FAINT = ".gradio-container { --dl-faint: color-mix(in srgb, var(--body-text-color) 75%, transparent); }"
-# What launch() takes, but for uploads; nothing outside Gradio's own cache is served.
+# What launch() takes, but for limits; nothing outside Gradio's own cache is served.
 SERVING: dict[str, Any] = {
     "theme": gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=["system-ui", "sans-serif"]),
     "css": FAINT + "".join(part.CSS for part in STYLED),
@@ -40,19 +55,30 @@ SERVING: dict[str, Any] = {
     "enable_monitoring": False,
     "run_history": False,
     "ssr_mode": False,
-    "state_session_capacity": 64,  # visitors: 13 MB of frames at 32 x 32, 12.6 of a grid, 12.6 of a budget
     "footer_links": ["api", "settings"],
 }
 
 
+@dataclass(frozen=True)
+class Page:
+    """The whole page, and who does what visitors ask of it."""
+
+    demo: gr.Blocks
+    turns: Turns
+    downloads: Downloads
+
+
 def serving(limits: Limits) -> dict[str, Any]:
     """What `launch` takes. Where nobody trains, no upload is expected, and 1 MB is plenty."""
-    return SERVING | {"max_file_size": limits.upload_bytes if limits.training else "1mb"}
+    return SERVING | {
+        "max_file_size": limits.upload_bytes if limits.training else "1mb",
+        "state_session_capacity": limits.sessions,
+    }
 
 
-def build(studio: Studio, runs: Runs | None = None, limits: Limits = NO_TRAINING) -> gr.Blocks:
+def build(studio: Studio, runs: Runs | None = None) -> Page:
     """The whole page over a studio's models, queue set, not yet served. runs: None where nobody trains."""
-    turns, trained = Turns(studio), Trained(studio, runs)
+    turns, limits, trained = Turns(studio), studio.limits, Trained(studio, runs)
     trained.look()  # before the layout, which has a place for each model
     with gr.Blocks(title=TITLE, delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(INTRO, elem_id="intro")
@@ -66,7 +92,8 @@ def build(studio: Studio, runs: Runs | None = None, limits: Limits = NO_TRAINING
             with gr.Tab("Train", id="train") as fourth:
                 train_tab.build(trained, limits, fourth, explored, tabs)
             with gr.Tab("Models", id="models") as third:
-                downloads = models.build(studio, turns, third, refresh)
+                fetching = models.build(studio, turns, third, refresh)
+                limits_html.build(limits, runs is not None)
         named = {"explore": first, "tradeoff": second, "train": fourth, "models": third}
         address.add_tabs("tab", tabs, named)
         api.build(studio, turns)
@@ -74,7 +101,7 @@ def build(studio: Studio, runs: Runs | None = None, limits: Limits = NO_TRAINING
         async def leave(session: gr.Request) -> None:
             """A visitor who closes the page leaves the line. Async, to stay in the thread of `turns`."""
             turns.stop(session.session_hash)
-            downloads.leave(session.session_hash)
+            fetching.leave(session.session_hash)
 
         demo.unload(leave)
         quick = {"show_progress": "hidden", "api_visibility": "private"}
@@ -82,4 +109,4 @@ def build(studio: Studio, runs: Runs | None = None, limits: Limits = NO_TRAINING
             refresh(tab.select(trained.look, None, None, queue=False, **quick))
         refresh(demo.load(trained.look, None, None, **quick).then(studio.ask_hub, None, None, **quick))
         address.wire(demo)
-    return demo.queue(max_size=20)
+    return Page(demo.queue(max_size=limits.waiting), turns, fetching)

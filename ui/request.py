@@ -9,11 +9,11 @@ from dit.classes import find_class
 from dit.diffusion import NUM_TIMESTEPS
 from dit.samplers import SAMPLERS
 from dit.settings import MAX_CACHE, MAX_SEED, SampleSettings
+from ui.limits import USUAL, Limits
 from ui.studio import Rung
 
-MAX_PICTURES = 16
 MAX_GUIDANCE = 20
-PAGE_SEED = 2**53 - 1 - MAX_PICTURES  # a browser's numbers are doubles; the API goes on to 2**63
+PAGE_SEED = 2**53 - 1 - USUAL.pictures  # a browser's numbers are doubles; the API goes on to 2**63
 PAGE_STEPS = 250  # the slider's end: the paper's number; the API goes on to 1000
 
 
@@ -57,7 +57,7 @@ class Request:
         }
 
 
-def parse(ladder: Sequence[Rung], wish: Wish) -> Request:
+def parse(ladder: Sequence[Rung], wish: Wish, limits: Limits = USUAL) -> Request:
     """Check what was sent.
 
     Raises:
@@ -65,15 +65,15 @@ def parse(ladder: Sequence[Rung], wish: Wish) -> Request:
     """
     rung = find_rung(ladder, wish.model)
     label = _label(rung, wish.label)
-    seed = whole("seed", wish.seed, 0, MAX_SEED - MAX_PICTURES)
-    pictures = whole("pictures", wish.pictures, 1, MAX_PICTURES)
+    seed = whole("seed", wish.seed, 0, MAX_SEED - limits.pictures)
+    pictures = whole("pictures", wish.pictures, 1, limits.pictures)
     scale = rung.guidance_scale if wish.guidance_scale in ("auto", None) else wish.guidance_scale
     if wish.sampler not in (known := ["auto", *SAMPLERS]):  # a list: what was sent need not be hashable
         raise ValueError(f"sampler is {short(wish.sampler)}; it must be one of {', '.join(known)}")
     settings = SampleSettings(
         classes=[label] * pictures,
         seeds=range(seed, seed + pictures),
-        steps=whole("steps", wish.steps, 1, NUM_TIMESTEPS),
+        steps=whole("steps", wish.steps, 1, min(limits.steps, NUM_TIMESTEPS)),
         guidance_scale=number("guidance_scale", scale, 0, MAX_GUIDANCE),
         sampler=wish.sampler,
         guidance_interval=_interval(wish.guidance_interval),

@@ -4,6 +4,7 @@ The page and the trainer know each other by a run's folder alone, so that neithe
 goes on where the page ends, and is found again where it begins.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +84,7 @@ class Runs:
         self.folder, self.most = folder, most
         self._children: dict[str, subprocess.Popen] = {}  # those that this page has started
         self._lock = threading.Lock()
+        self._closed = False
 
     def found(self) -> list[TrainingRun]:
         """Every run, the one that was touched last first."""
@@ -196,16 +199,20 @@ class Runs:
         """As `pause`, for good: nobody is expected to resume it, though one can."""
         self._end(name, STOPPED)
 
-    def close(self) -> None:
-        """Let the trainers that this page has started write their checkpoints, and wait for that."""
-        children = [child for child in self._children.values() if child.poll() is None]
+    def close(self, seconds: float = PATIENCE) -> None:
+        """Let the trainers that this page has started write their checkpoints, and start none any more.
+
+        seconds: to wait for that; one that takes longer goes on with it, and is found again.
+        """
+        end = time.monotonic() + seconds
+        with self._lock:
+            self._closed = True
+            children = [child for child in self._children.values() if child.poll() is None]
         for child in children:
             child.terminate()
         for child in children:
-            try:
-                child.wait(PATIENCE)
-            except subprocess.TimeoutExpired:  # it goes on, and is found again
-                continue
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, end - time.monotonic()))
 
     def _end(self, name: str, wanted: str) -> None:
         run = self.named(name)
@@ -218,6 +225,8 @@ class Runs:
         os.kill(process, signal.SIGTERM)
 
     def _check_room(self) -> None:
+        if self._closed:
+            raise ValueError("the server is stopping; train when it is back")
         busy = [run.name for run in self.found() if run.state == RUNNING]
         if len(busy) >= self.most:
             at_once = "one run" if self.most == 1 else f"{self.most} runs"
@@ -233,7 +242,7 @@ class Runs:
         with (folder / LOG).open("ab") as log:
             log.write(f"{START}{' '.join(command[1:])}\n".encode())
             log.flush()
-            # In a session of its own: a Ctrl-C on the terminal, or a kill of the page, is not for it.
+            # In a session of its own: a Ctrl-C on the terminal is for the page, which ends it by `close`.
             self._children[folder.name] = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

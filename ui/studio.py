@@ -17,6 +17,7 @@ from dit.published import AUTOENCODERS, PUBLISHED, Published, is_repo_id, size_o
 from dit.settings import SampleSettings, levels
 from dit.speed import Speed
 from dit.step_cache import Cost
+from ui.limits import USUAL, Limits
 
 DECODER_MACS = 4.75e6  # of the SD autoencoder's decoder, a pixel of the picture
 LATENT_FACTOR = 8  # of the SD autoencoder: sides of a picture to sides of its latent
@@ -130,11 +131,11 @@ class Rung:
 
 @dataclass(eq=False)
 class Studio:
-    """All models of the page over one device, at most `limit` of them in memory at a time."""
+    """All models of the page over one device, and what may be asked of it."""
 
     rungs: list[Rung]  # by compute, cheapest first; after them those that were trained in the page
     device: torch.device
-    limit: int
+    limits: Limits = USUAL
     reachable: bool | None = None  # whether the Hub answered when last asked; None: not asked yet
     resident: list[Rung] = field(default_factory=list)  # least recently used first
     tables: Path = weights.ZOO  # folder of what was measured of families of models
@@ -209,7 +210,7 @@ class Studio:
             self.unload(rung)
         if rung.pipeline is None:
             idle = [other for other in self.resident if other not in in_use]
-            while len(self.resident) >= self.limit and idle:
+            while len(self.resident) >= self.limits.models and idle:
                 self.unload(idle.pop(0))  # before, not after: both at once might not fit
             rung.pipeline = Pipeline.load(
                 rung.source, self.device, autoencoder=rung.autoencoder, tiling=rung.tiling

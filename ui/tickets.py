@@ -1,6 +1,7 @@
 """Who shares the device, and what is drawn for them: tickets, the parts that they consist of, and batches."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextvars import Context, copy_context
@@ -8,10 +9,17 @@ from dataclasses import dataclass, field, replace
 
 from dit.pipeline import Frame
 from dit.settings import SampleSettings
-from ui.request import MAX_PICTURES, Request
+from ui.request import Request
 from ui.studio import Rung
 
 WORTH = 0.1  # share of the time that drawing together must save
+
+
+class Closed(RuntimeError):
+    """The server is stopping: what is under way ends, and nothing new begins."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping; ask again in a moment")
 
 
 @dataclass(frozen=True)
@@ -42,11 +50,18 @@ class Ticket:
     single: bool = True  # whether it is for one request alone
     spent: float = 0.0  # seconds of the device's time
     stopped: bool = False
+    gone: bool = False  # its visitor has left
+    entered: float = field(default_factory=time.monotonic)
+    began: float | None = None  # when the device first worked on it
 
     @property
     def left(self) -> float:
         """Seconds of the device's time that it still needs, by expectation."""
         return max(0.0, self.seconds - self.spent)
+
+    def waited(self, now: float) -> float:
+        """Seconds until the device began with it, or until now."""
+        return (now if self.began is None else self.began) - self.entered
 
 
 @dataclass(eq=False)
@@ -75,9 +90,10 @@ class Part:
         self.filled.set()
 
     def end(self, failure: Exception | None = None) -> None:
-        """Nothing comes any more."""
-        self.ended, self.failure = True, failure
-        self.filled.set()
+        """Nothing comes any more. The first to say so says why."""
+        if not self.ended:
+            self.ended, self.failure = True, failure
+            self.filled.set()
 
     async def next(self) -> Event | None:
         """The next event; None at the end. Raises what went wrong in the device's thread."""
@@ -112,6 +128,16 @@ class Batch:
     def number(self) -> int:
         """Of the first to come."""
         return self.parts[0].number
+
+    def step(self) -> tuple[Frame | None, float]:
+        """The next frame, and the seconds that it took. In the device's thread."""
+        began = time.monotonic()
+        for part in self.parts:
+            if part.ticket.began is None:
+                part.ticket.began = began
+        frame = self.parts[0].context.run(next, self.frames, None)
+        self.begun = True
+        return frame, time.monotonic() - began
 
     def shares(self, frame: Frame) -> Iterator[tuple[Part, Frame]]:
         """Of each part its own pictures, and its share of what they cost."""
@@ -160,12 +186,12 @@ def merged(parts: list[Part]) -> SampleSettings:
     )
 
 
-def company(first: Part, others: list[Part]) -> list[Part]:
-    """A part, and as many of others as can be drawn with it, in their order."""
+def company(first: Part, others: list[Part], most: int) -> list[Part]:
+    """A part, and as many of others as can be drawn with it, in their order. most: pictures together."""
     chosen, pictures = [first], len(first.request.settings.seeds)
     for other in others:
         count = len(other.request.settings.seeds)
-        if other is not first and pictures + count <= MAX_PICTURES and together(first, other):
+        if other is not first and pictures + count <= most and together(first, other):
             chosen.append(other)
             pictures += count
     return chosen

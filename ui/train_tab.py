@@ -20,7 +20,7 @@ Space, or run `make demo` on your own machine, and train here."""
 def build(trained: Trained, limits: Limits, tab: gr.Tab, explore: Explore, tabs: gr.Tabs) -> None:
     """Lay out the tab and wire it, inside the Blocks that is open. tabs: those of the page."""
     runs = trained.runs
-    if runs is None or not limits.training:
+    if runs is None:
         gr.Markdown(OFF, elem_id="train-off")
         gr.DuplicateButton(elem_id="duplicate")
         return

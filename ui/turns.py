@@ -9,16 +9,14 @@ depend on its neighbours.
 import asyncio
 import contextlib
 import itertools
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ui.request import Request
 from ui.studio import Rung, Studio
-from ui.tickets import Batch, Event, Loading, Part, Ticket, Wait, company, merged, parts_of
+from ui.tickets import Batch, Closed, Event, Loading, Part, Ticket, Wait, company, merged, parts_of
 
-MAX_WAITING = 20  # jobs
 LEAST_TIMED = 0.5  # seconds from which on one of many requests says how fast the machine is
 TOLD = 0.25  # seconds between two words to one who waits
 
@@ -33,6 +31,7 @@ class Turns:
 
     studio: Studio
     line: list[Ticket] = field(default_factory=list)
+    closed: bool = False
     # One thread for the device: each further thread that computes would bring its own pool of OpenMP threads.
     device: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device")
@@ -46,10 +45,17 @@ class Turns:
     _task: asyncio.Task | None = None
 
     def enter(self, session: str, seconds: float, kind: str = "") -> Ticket:
-        """Take a place. Raises Full when MAX_WAITING are there before."""
-        if len(self.line) >= MAX_WAITING:
+        """Take a place.
+
+        Raises:
+            Full: as many are there as may be.
+            Closed: the server is stopping.
+        """
+        if self.closed:
+            raise Closed
+        if len(self.line) >= (most := self.studio.limits.waiting):
             raise Full(
-                f"{len(self.line)} jobs are waiting, and the line takes no more than {MAX_WAITING}; "
+                f"{len(self.line)} jobs are waiting, and the line takes no more than {most}; "
                 f"try again in about {sum(ticket.left for ticket in self.line):.0f} s"
             )
         ticket = Ticket(session, seconds, kind)
@@ -71,9 +77,16 @@ class Turns:
         """
         own = [ticket for ticket in self.line if ticket.session == session and kind in (None, ticket.kind)]
         for ticket in own:
-            ticket.stopped = True
+            ticket.stopped, ticket.gone = True, kind is None
         self._wake()
         return len(own)
+
+    def close(self) -> None:
+        """End all jobs, with a word to those whose they are, and take none any more."""
+        self.closed = True
+        for part in self._parts():
+            part.end(Closed())
+        self._wake()
 
     async def unload(self, rung: Rung) -> None:
         """Give a model's memory back, between the steps of jobs but never under one that draws with it.
@@ -97,12 +110,17 @@ class Turns:
         Yields how long it will take while it has not begun, whether a model is read, then frames; each with
         its request's index. Ends early, within one step, when the ticket is stopped or the caller closes the
         iterator.
+
+        Raises:
+            Closed: the server is stopping; at once, whatever the device is at.
         """
         try:
             ticket.single = len(requests) == 1
             for index, request in enumerate(requests):
                 if ticket.stopped:
                     return
+                if self.closed:
+                    raise Closed
                 part = self._offer(request, ticket)
                 async with contextlib.aclosing(self._events(part)) as events:
                     async for event in events:
@@ -149,7 +167,7 @@ class Turns:
     async def _serve(self) -> None:
         """Draw step after step, until nobody is left."""
         try:
-            while self._drop_stopped():
+            while await self._drop_stopped():
                 batch = self._next()
                 if batch is None:  # all have a frame that they have not fetched
                     self._changed.clear()
@@ -165,14 +183,17 @@ class Turns:
     def _parts(self) -> list[Part]:
         return [*self._waiting, *(part for batch in self._drawn for part in batch.parts)]
 
-    def _drop_stopped(self) -> bool:
+    async def _drop_stopped(self) -> bool:
         """Forget those who have left; returns whether anybody stays."""
         for part in self._parts():
             if part.ticket.stopped:
                 part.end()
         self._waiting = [part for part in self._waiting if not part.ended]
         # A batch goes on for those who stay in it.
-        self._drawn = [batch for batch in self._drawn if not all(part.ended for part in batch.parts)]
+        left = [batch for batch in self._drawn if all(part.ended for part in batch.parts)]
+        self._drawn = [batch for batch in self._drawn if batch not in left]
+        for batch in left:  # in its thread: a lent GPU is given back, which takes a moment
+            await asyncio.get_running_loop().run_in_executor(self.device, batch.frames.close)
         present = {ticket.session for ticket in self.line}
         self._used = {name: at for name, at in self._used.items() if name in present or at > self._clock}
         return bool(self._waiting or self._drawn)
@@ -192,11 +213,11 @@ class Turns:
     def _has_room(self, rung: Rung) -> bool:
         """Whether a model may be read into memory now: none that is being drawn with has to go for it."""
         used = {batch.rung for batch in self._drawn}
-        return rung in used or len(used) < self.studio.limit
+        return rung in used or len(used) < self.studio.limits.models
 
     def _begin(self, part: Part) -> Batch:
         """A batch of a part, and of all that can be drawn with it."""
-        chosen = company(part, self._waiting)
+        chosen = company(part, self._waiting, self.studio.limits.pictures)
         self._waiting = [other for other in self._waiting if other not in chosen]
         settings = merged(chosen)
         rung, in_use = part.request.rung, [batch.rung for batch in self._drawn]
@@ -210,19 +231,15 @@ class Turns:
             for part in batch.parts:
                 part.put(Loading(batch.rung.name))
         self._clock = min(self._used[part.ticket.session] for part in batch.parts if not part.ended)
-        began = time.monotonic()
         try:
-            frame = await asyncio.get_running_loop().run_in_executor(
-                self.device, batch.parts[0].context.run, next, batch.frames, None
-            )
+            frame, seconds = await asyncio.get_running_loop().run_in_executor(self.device, batch.step)
         except Exception as error:  # of the device or of a file: told to those who wait for it alone
             self._end(batch, error)
             return
         if frame is None:  # no stream ends without a last frame; but nobody shall wait if one does
             self._end(batch)
             return
-        batch.begun = True
-        spent = (time.monotonic() - began) / len(batch.settings.seeds)
+        spent = seconds / len(batch.settings.seeds)
         for part in batch.parts:
             own = spent * len(part.request.settings.seeds)
             part.ticket.spent += own

@@ -9,9 +9,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from ui import page as whole_page
-from ui import turns
+from ui.limits import Limits
 from ui.opening import open_studio
 from ui.studio import Studio
+from ui.tickets import Ticket
+from ui.turns import Turns
 
 pytestmark = pytest.mark.browser
 DEAR = "40"  # place of 100 GMACs: the slider's end
@@ -157,6 +159,7 @@ class Own:
     """A page in this process, whose studio a test may break."""
 
     studio: Studio
+    turns: Turns
     page: Page
 
 
@@ -164,16 +167,16 @@ class Own:
 def own(browser: Browser, ladder_files: list[Path]) -> Iterator[Own]:
     """Over the bundled models and the random ones; opened at the Trade-off tab."""
     studio = open_studio(ladder_files)
-    demo = whole_page.build(studio)
-    _, address, _ = demo.launch(
-        prevent_thread_lock=True, quiet=True, **whole_page.serving(whole_page.NO_TRAINING)
+    built = whole_page.build(studio)
+    _, address, _ = built.demo.launch(
+        prevent_thread_lock=True, quiet=True, **whole_page.serving(Limits(training=False))
     )
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     opened = context.new_page()
     opened.goto(f"{address}?tab=tradeoff")
-    yield Own(studio, opened)
+    yield Own(studio, built.turns, opened)
     context.close()
-    demo.close()
+    built.demo.close()
 
 
 @pytest.mark.parametrize(
@@ -190,9 +193,10 @@ def test_what_fails_is_told_and_can_be_tried_again(
     else:
         page.locator("#budget-at input[type=range]").fill("0")
     with monkeypatch.context() as patch:
-        patch.setattr(turns, "MAX_WAITING", 0)
+        patch.setattr(own.studio, "limits", Limits(waiting=1))
+        patch.setattr(own.turns, "line", [Ticket("another", 1.0)])
         button.click()
-        expect(page.get_by_text("0 jobs are waiting, and the line takes no more than 0")).to_be_visible(
+        expect(page.get_by_text("1 jobs are waiting, and the line takes no more than 1")).to_be_visible(
             timeout=20_000
         )
         expect(button).to_be_enabled(timeout=10_000)

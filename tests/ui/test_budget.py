@@ -18,9 +18,10 @@ from ui.budget_view import planned
 from ui.families import UNKNOWN, Group, groups_of
 from ui.fixed import clamps
 from ui.judge import Verdict
+from ui.limits import USUAL, Limits
 from ui.opening import open_studio
 from ui.page import build
-from ui.request import MAX_PICTURES, PAGE_SEED, PAGE_STEPS, Wish, parse
+from ui.request import PAGE_SEED, PAGE_STEPS, Wish, parse
 from ui.several import Drawn
 from ui.studio import Rung, Studio
 
@@ -30,7 +31,7 @@ WISH = Wish(None, "cone", 1, 2.0, 7, 1, "auto")
 @pytest.fixture(scope="module")
 def studio(ladder_files: list[Path]) -> Studio:
     """The two random models, and whatever is bundled."""
-    return open_studio(ladder_files, limit=9)
+    return open_studio(ladder_files, limits=Limits(models=9))
 
 
 @pytest.fixture(scope="module")
@@ -149,17 +150,17 @@ def test_the_view_begins_where_something_was_measured(studio: Studio) -> None:
 
 
 def test_a_seed_of_the_page_survives_the_browser(studio: Studio) -> None:
-    numbers = [block for block in build(studio).blocks.values() if isinstance(block, gr.Number)]
+    numbers = [block for block in build(studio).demo.blocks.values() if isinstance(block, gr.Number)]
     assert len(numbers) == 3 and {number.maximum for number in numbers} == {PAGE_SEED}
     assert clamps(studio)["seed"](str(2**63)) == PAGE_SEED
-    assert len({float(seed) for seed in range(PAGE_SEED, PAGE_SEED + MAX_PICTURES)}) == MAX_PICTURES
+    assert len({float(seed) for seed in range(PAGE_SEED, PAGE_SEED + USUAL.pictures)}) == USUAL.pictures
     assert parse(studio.rungs, WISH._replace(model="small", seed=PAGE_SEED)).settings.seeds[0] == PAGE_SEED
 
 
 def test_too_long_a_job_is_refused(
     studio: Studio, family: Sequence[Rung], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ui.budget.MAX_SECONDS", 1e-9)
+    monkeypatch.setattr(studio, "limits", Limits(seconds=1e-9))
     with pytest.raises(ValueError, match="expected to take .* for 2 models; at most .*smaller budget"):
         allow(studio, family, 100 * family[1].macs_per_pass, WISH, None)
 

@@ -16,12 +16,13 @@ from PIL import Image, ImageDraw
 from dit.pictures import read_settings
 from tests.families import made_up
 from ui import grid_picture, jobs
-from ui.axes import MAX_CELLS, Axis, parse_axis, usual_values
+from ui.axes import Axis, parse_axis, usual_values
 from ui.families import UNKNOWN, Group, groups_of
 from ui.grid import Grid, plan
 from ui.grid_html import GridPage
 from ui.grid_view import planned as planned_of
 from ui.judge import Judge, Verdict
+from ui.limits import USUAL, Limits
 from ui.opening import open_studio
 from ui.request import Wish
 from ui.several import Drawn
@@ -34,7 +35,7 @@ FIXED = Wish("small", "cone", 4, 1.0, 7, 1, "auto")
 @pytest.fixture(scope="module")
 def studio(ladder_files: list[Path]) -> Studio:
     """The two random models, and whatever is bundled."""
-    return open_studio(ladder_files, limit=9)
+    return open_studio(ladder_files, limits=Limits(models=9))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_values_are_typed_as_text(name: str, text: str, values: tuple, family: S
         ("steps", "0", "steps is '0'.*from 1 to 1000"),
         ("steps", "1e999999", "steps is '1e999999'.*from 1 to 1000"),
         ("steps", "8-1", "runs backwards; write 1-8"),
-        ("seed", "0-999999999999", f"1000000000000 values; a grid has at most {MAX_CELLS} cells"),
+        ("seed", "0-999999999999", f"1000000000000 values; a grid has at most {USUAL.cells} cells"),
         ("seed", ",".join(map(str, range(65))), "seed has 65 values; a grid has at most 64"),
         ("guidance", "nan", "guidance is 'nan'; it must be a number from 0 to 20"),
         ("sampler", "fast", "sampler is 'fast', which is not here; choose among auto, ddim"),
@@ -177,10 +178,10 @@ def test_too_much_is_refused_with_value_limit_and_remedy(
     with pytest.raises(ValueError, match=r"9 x 8 are 72 cells; a grid has at most 64: give fewer values"):
         plan(studio, steps, axis("seed", "0-7", family), FIXED)
     seeds = axis("seed", "0-1", family)
-    monkeypatch.setattr("ui.grid.MAX_SECONDS", 1e-9)
+    monkeypatch.setattr(studio, "limits", Limits(seconds=1e-9))
     with pytest.raises(ValueError, match="expected to take .* GMACs.*at most .*choose fewer steps"):
         plan(studio, steps, seeds, FIXED)
-    monkeypatch.setattr("ui.grid.MAX_PIXELS", 18 * 1024 - 1)
+    monkeypatch.setattr(studio, "limits", Limits(pixels=18 * 1024 - 1))
     with pytest.raises(ValueError, match="megapixels together.*give fewer cells, or fewer pictures"):
         plan(studio, steps, seeds, FIXED)
 

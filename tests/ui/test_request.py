@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import dit
+from ui.limits import Limits
 from ui.opening import open_studio
 from ui.request import Wish, parse
 from ui.studio import Rung
@@ -24,7 +25,7 @@ GOOD = {
 @pytest.fixture(scope="module")
 def ladder(ladder_files: list[Path]) -> list[Rung]:
     """The two random models, and whatever is bundled."""
-    return open_studio(ladder_files, limit=9).rungs
+    return open_studio(ladder_files, limits=Limits(models=9)).rungs
 
 
 def test_a_good_wish_becomes_settings(ladder: list[Rung]) -> None:
@@ -138,7 +139,7 @@ def test_class_names_may_have_capitals(ladder: list[Rung]) -> None:
 
 
 def test_models_of_one_name_are_told_apart(ladder_files: list[Path]) -> None:
-    names = [rung.name for rung in open_studio([ladder_files[0]] * 3, limit=9).rungs]
+    names = [rung.name for rung in open_studio([ladder_files[0]] * 3, limits=Limits(models=9)).rungs]
     assert {"small", "small (2)", "small (3)"} <= set(names) and len(set(names)) == len(names)
 
 

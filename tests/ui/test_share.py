@@ -7,6 +7,7 @@ from dit.measured import save_family
 from tests.families import made_up
 from ui.clamps import number, one_of, several_of, whole, words
 from ui.controls import LAST
+from ui.limits import Limits
 from ui.opening import open_studio
 from ui.page import build
 from ui.share import MAX_KEYS, MAX_TEXT, Share, notice_html, plain
@@ -124,7 +125,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
         tables / "others.json", made_up("others", one, samplers=["heun"], guidances=[(1.5, (1.0, 9.0))])
     )
     (tables / "wrong.json").write_text("{}")
-    return open_studio(limit=2, tables=tables)
+    return open_studio(limits=Limits(models=2), tables=tables)
 
 
 @pytest.fixture(scope="module")

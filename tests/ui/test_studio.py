@@ -11,6 +11,7 @@ from dit.published import PUBLISHED
 from dit.speed import Speed
 from ui.controls import fitted, wish_of
 from ui.costs import ladder_html, price_html
+from ui.limits import Limits
 from ui.models import results_of, table_html, terms_of
 from ui.opening import open_studio
 from ui.request import Wish, parse
@@ -31,7 +32,7 @@ def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def studio(no_hub: None, ladder_files: list[Path]) -> Studio:
     """The two random models and the bundled ones, two in memory at most."""
-    return open_studio(ladder_files, limit=2)
+    return open_studio(ladder_files, limits=Limits(models=2))
 
 
 def named(studio: Studio, name: str) -> Rung:
@@ -135,11 +136,6 @@ def test_memory_is_not_freed_under_a_job(studio: Studio) -> None:
         assert rung.pipeline is None and rung not in studio.resident
 
     asyncio.run(scene())
-
-
-def test_a_limit_below_one_is_refused(no_hub: None) -> None:
-    with pytest.raises(ValueError, match="max_resident is 0; it must be at least 1"):
-        open_studio(limit=0)
 
 
 @pytest.fixture

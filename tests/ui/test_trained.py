@@ -10,6 +10,7 @@ import dit
 from tests.run_folders import write_run
 from ui.controls import chosen
 from ui.families import groups_of, joined
+from ui.limits import Limits
 from ui.opening import open_studio
 from ui.request import Wish, parse
 from ui.runs import Runs
@@ -25,7 +26,7 @@ def runs(tmp_path: Path) -> Runs:
 
 @pytest.fixture
 def trained(runs: Runs, ladder_files: list[Path]) -> Trained:
-    return Trained(open_studio(ladder_files, limit=9), runs)
+    return Trained(open_studio(ladder_files, limits=Limits(models=9)), runs)
 
 
 def drawn(studio: Studio, rung: Rung) -> float:
@@ -107,7 +108,7 @@ def test_a_name_that_is_taken_gets_a_number(trained: Trained, runs: Runs) -> Non
 
 
 def test_without_runs_nothing_is_looked_for(ladder_files: list[Path]) -> None:
-    studio = open_studio(ladder_files, limit=9)
+    studio = open_studio(ladder_files, limits=Limits(models=9))
     before = list(studio.rungs)
     Trained(studio, None).look()
     assert studio.rungs == before

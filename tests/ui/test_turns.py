@@ -10,17 +10,18 @@ import pytest
 
 from dit.pipeline import Frame
 from dit.speed import Speed
+from ui.limits import USUAL, Limits
 from ui.opening import open_studio
 from ui.request import Request, Wish, parse
 from ui.studio import Studio
 from ui.tickets import Loading, Wait, company, together
-from ui.turns import MAX_WAITING, Full, Turns
+from ui.turns import Full, Turns
 
 
 @pytest.fixture(scope="module")
 def studio(ladder_files: list[Path]) -> Studio:
     """The two random models, and whatever is bundled."""
-    return open_studio(ladder_files, limit=9)
+    return open_studio(ladder_files, limits=Limits(models=9))
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_what_is_drawn_together_is_alike_and_faster_so(studio: Studio, small: Ca
     assert not together(first, Waiting(small(steps=9)))
     assert not together(first, Waiting(small(model="big")))
     many = [Waiting(small(seed=i, pictures=6)) for i in range(5)]
-    assert company(many[0], many) == many[:2]  # 16 pictures at the most
+    assert company(many[0], many, 16) == many[:2]  # 16 pictures at the most
     rung.speed = Speed(0.001, 0.1)  # calls cost next to nothing: nothing is saved
     assert not together(first, Waiting(small(seed=9)))
 
@@ -270,7 +271,7 @@ def test_a_model_is_not_put_out_of_memory_under_one_who_draws_with_it(
     ladder_files: list[Path], small: Callable[..., Request]
 ) -> None:
     """With room for one model, the second job begins when the first is done, and is told to wait."""
-    tight = open_studio(ladder_files, limit=1)
+    tight = open_studio(ladder_files, limits=Limits(models=1))
 
     def request(model: str, steps: int) -> Request:
         return parse(tight.rungs, Wish(model, 0, steps, 1.0, 0, 1, "ddim"))
@@ -308,9 +309,9 @@ def test_a_finished_job_corrects_the_expected_seconds(studio: Studio, small: Cal
 
 def test_a_full_line_says_when_to_come_back(studio: Studio) -> None:
     turns = Turns(studio)
-    for i in range(MAX_WAITING):
+    for i in range(USUAL.waiting):
         turns.enter(str(i), 2.0)
-    with pytest.raises(Full, match=rf"{MAX_WAITING} jobs are waiting.*about 40 s"):
+    with pytest.raises(Full, match=rf"{USUAL.waiting} jobs are waiting.*about 40 s"):
         turns.enter("late", 1.0)
 
 

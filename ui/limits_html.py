@@ -1,0 +1,49 @@
+"""What this server allows, as a visitor reads it."""
+
+import html
+
+import gradio as gr
+
+from dit.published import size_of
+from ui.costs import count_of, duration, gmacs
+from ui.limits import Limits
+
+CSS = """
+.dl-limits table { border-collapse: collapse; font-size: 13px; border: 0; }
+.dl-limits th, .dl-limits td { text-align: left; vertical-align: top; padding: 3px 14px 3px 0; border: 0; }
+.dl-limits tr { border: 0; } .dl-limits th { font-weight: 400; color: var(--dl-faint); }
+"""
+ALONE = "One machine serves all visitors, step by step in turn; so that nobody takes it from the others:"
+
+
+def limits_html(limits: Limits, training: bool) -> str:
+    """All limits that a visitor can meet. training: whether one may train here."""
+    rows = [
+        ("A request", f"{count_of('picture', limits.pictures)}, {limits.steps:,} steps"),
+        ("Its cost", f"{gmacs(limits.gmacs * 1e9)} GMACs, all its pictures together"),
+        (
+            "A grid, or equal budgets",
+            f"{limits.cells} cells, {duration(limits.seconds)} expected, "
+            f"{limits.pixels / 1e6:.1f} megapixels",
+        ),
+        ("The line", f"{limits.waiting} jobs that are drawn or wait"),
+        ("Visitors", f"{limits.sessions} whose pictures are kept; of more, the longest idle are forgotten"),
+        ("In memory", count_of("model", limits.models)),
+    ]
+    if training:
+        rows += [
+            ("Training", f"{count_of('run', limits.runs)} at a time"),
+            (
+                "A .zip of pictures",
+                f"{size_of(limits.upload_bytes)}, {size_of(limits.unpacked_bytes)} unpacked, "
+                f"{limits.upload_files:,} files",
+            ),
+        ]
+    told = "".join(f'<tr><th scope="row">{name}</th><td>{html.escape(most)}</td></tr>' for name, most in rows)
+    return f'<div class="dl-limits"><p>{ALONE}</p><table><tbody>{told}</tbody></table></div>'
+
+
+def build(limits: Limits, training: bool) -> None:
+    """Lay them out, folded, inside the Blocks that is open."""
+    with gr.Accordion("What this server allows, at most", open=False, elem_id="limits"):
+        gr.HTML(limits_html(limits, training))
