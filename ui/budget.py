@@ -16,6 +16,7 @@ from ui.several import Drawn
 from ui.studio import Rung, Studio
 
 PER_DECADE = 20  # positions of the slider to a factor of 10
+NEAR = 1.25  # ratio of two numbers of steps whose pictures are about as good
 SAID = 3  # models that a sentence names, at most
 
 
@@ -27,7 +28,7 @@ class Allowance:
     request: Request | None  # None: it gets nothing
     refusal: str = ""  # why not
     macs: int = 0  # of one of its pictures
-    measured: Cell | None = None  # at most as many steps, otherwise alike
+    measured: Cell | None = None  # of nearly as many steps, otherwise alike
 
     @property
     def steps(self) -> int:
@@ -113,19 +114,18 @@ def _allowance(studio: Studio, rung: Rung, budget: float, wish: Wish, table: Fam
 
 
 def near(table: Family | None, request: Request) -> Cell | None:
-    """The measured cell of the same model and setting with the most steps that are not more than asked for.
-
-    One of less than half the steps is not near.
-    """
+    """The measured cell of the same model and setting whose steps are nearest; None beyond a quarter."""
     settings = request.settings
     setting = settings.sampler, settings.guidance_scale, settings.guidance_interval, settings.cache_every
     found = [
         cell
         for cell in (table.cells if table else ())
-        if cell.model == request.rung.name and cell.setting == setting and cell.steps <= settings.steps
+        if cell.model == request.rung.name and cell.setting == setting
     ]
-    best = max(found, key=lambda cell: cell.steps, default=None)
-    return best if best and 2 * best.steps > settings.steps else None
+    best = min(found, key=lambda cell: abs(math.log(cell.steps / settings.steps)), default=None)
+    return (
+        best if best and max(best.steps, settings.steps) <= NEAR * min(best.steps, settings.steps) else None
+    )
 
 
 def finding(budget: float, given: Sequence[Allowance], drawn: Sequence[Drawn]) -> str:
@@ -164,7 +164,7 @@ def _compared(best: Allowance, other: Allowance) -> str:
     a, b = best.measured, other.measured
     smaller = best.rung.macs_per_pass < other.rung.macs_per_pass
     first, second = (
-        f"{cell.model} ({costs.count_of('step', cell.steps)}, {priced(cell.macs / 1e9, MACS)})"
+        f"{cell.model} (measured at {costs.count_of('step', cell.steps)}, {priced(cell.macs / 1e9, MACS)})"
         for cell in (a, b)
     )
     first = f"the {'smaller' if smaller else 'larger'} model {first}"

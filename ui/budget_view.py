@@ -30,18 +30,17 @@ WELCOME = "Every model gets the steps that the budget pays for. Same class and s
 REFUSED = "Nothing can be drawn: see above."
 KIND = "budget"  # of its jobs
 SETTINGS = ("family", "at", "class", "guidance", "sampler", "seed", "pictures")
-PLACES = (-200, 400)  # of the slider, for any models
 
 
 def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapping[str, Group]) -> Refresh:
     """Lay out the view and wire it, inside the Blocks that is open; returns how to follow an event."""
     begin = next(iter(groups.values()))
-    low, high = positions(begin.compared)
+    last = max(_places(group) for group in groups.values())  # fixed: a slow page may send a place of before
     scale, name = usual(begin)
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             at = gr.Slider(
-                low, high, (low + high) // 2, step=1, label="Compute a picture", elem_id="budget-at",
+                0, last, _places(begin) // 2, step=1, label="Compute a picture", elem_id="budget-at",
                 buttons=[], info=f"From one step of the cheapest model to {PAGE_STEPS} of the dearest, on a "
                 "logarithmic scale",
             )  # fmt: skip
@@ -101,11 +100,10 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapp
     def on_family(name: str, chosen: str | None) -> list[dict]:
         if name not in groups:
             return [gr.skip()] * 4
-        low, high = positions(groups[name].compared)
         titles, (scale, sampler) = groups[name].titles, usual(groups[name])
         label = chosen if chosen in titles else next(iter(titles), None)
         return [
-            gr.update(minimum=low, maximum=high, value=(low + high) // 2),
+            _places(groups[name]) // 2,
             gr.update(choices=list(titles), value=label),
             gr.update(value=scale),
             gr.update(value=sampler),
@@ -167,11 +165,17 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapp
     return lambda event: event.then(on_change, [kept, *choices], page, **quick)
 
 
+def _places(group: Group) -> int:
+    """How many places the slider has for a family: they count from one step of its cheapest model."""
+    low, high = positions(group.compared)
+    return high - low
+
+
 def register(
     studio: Studio, share: Share, groups: Mapping[str, Group], controls: dict[str, gr.components.Component]
 ) -> None:
-    """Put the view's controls into the page's address; the slider's ends are those of the chosen family."""
-    bounds = {"family": one_of(groups), "at": whole(*PLACES)} | clamps(studio)
+    """Put the view's controls into the page's address; the slider's end is that of the chosen family."""
+    bounds = {"family": one_of(groups), "at": whole(0, controls["at"].maximum)} | clamps(studio)
     for name, control in controls.items():
         share.add(f"budget-{name}", control, bounds[name])
 
@@ -179,9 +183,7 @@ def register(
         if not {"budget-family", "budget-at"} & set(taken):
             return {}
         group = groups[taken.get("budget-family", controls["family"].value)]
-        low, high = positions(group.compared)
-        wished = taken.get("budget-at", controls["at"].value)
-        fitted = {"budget-at": gr.update(minimum=low, maximum=high, value=min(max(wished, low), high))}
+        fitted = {"budget-at": min(taken.get("budget-at", _places(group) // 2), _places(group))}
         if "budget-family" in taken:
             label = taken.get("budget-class", controls["class"].value)
             if "budget-class" not in taken and label not in group.titles:
@@ -199,7 +201,7 @@ def planned(studio: Studio, groups: Mapping[str, Group], values: tuple[Any, ...]
         raise ValueError(f"no models trained on {name!r} are here; choose one of {', '.join(groups)}")
     group = groups[name]
     low, high = positions(group.compared)
-    budget = budget_at(min(max(position, low), high))
+    budget = budget_at(min(low + position, high))
     wish = Wish(
         model=None, label=label, steps=1, guidance_scale=guidance, seed=seed, pictures=pictures,
         sampler=sampler,

@@ -53,7 +53,7 @@ def build_controls(studio: Studio) -> tuple[Controls, gr.Dropdown, gr.Checkbox, 
     names = list(first.classes)
     model = gr.Slider(
         0, max(top, 1), studio.rungs.index(first), step=1, label="Model size", interactive=top > 0,
-        elem_id="model", info="From little compute a step to much",
+        elem_id="model", info="From little compute a step to much; what was trained here comes last",
     )  # fmt: skip
     ladder = gr.HTML(costs.ladder_html(studio, first), js_on_load=costs.LADDER_SCRIPT, elem_id="ladder")
     with gr.Row():

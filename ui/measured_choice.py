@@ -98,11 +98,11 @@ def _usual(family: Family) -> tuple[str, Guidance, int]:
 
 
 def _usual_steps(family: Family) -> int:
-    """The most steps at which enough models were measured; the paper draws its pictures in 250."""
+    """The steps at which most models were measured, and of several the most steps."""
     models: dict[int, set[str]] = {}
     for cell in family.cells:
         models.setdefault(cell.steps, set()).add(cell.model)
-    return max(models, key=lambda steps: (len(models[steps]) >= FEWEST, steps))
+    return max(models, key=lambda steps: (len(models[steps]), steps))
 
 
 def drawable(cells: Iterable[Cell]) -> list[Cell]:

@@ -75,7 +75,7 @@ def seen(family: Family, choice: Choice) -> list[str]:
 
 
 def seen_of_pictures(family: Family, choice: Choice) -> list[str]:
-    """Who is best at which cost; the smallest model against the largest; the frontier; caching."""
+    """Who is best at which cost; the cheapest model against the dearest; the frontier; caching; who lacks."""
     cells = choice.cells(family)
     if not cells:
         return []
@@ -85,7 +85,15 @@ def seen_of_pictures(family: Family, choice: Choice) -> list[str]:
         _frontier(family, choice, cells),
     ]
     said += [_caching(family, choice, every) for every in choice.caches[1:]]
-    return list(filter(None, said))
+    return list(filter(None, [*said, _absent(family, cells)]))
+
+
+def _absent(family: Family, cells: Sequence[Cell]) -> str:
+    """Which models have no point, lest a cheaper one be taken for the best of all."""
+    there = {cell.model for cell in cells}
+    names = [short_name(family, model.name) for model in family.models if model.name not in there]
+    were = "was" if len(names) == 1 else "were"
+    return f"{_listed(names)} {were} not measured with these settings." if names else ""
 
 
 def _budgets(family: Family, choice: Choice, cells: Sequence[Cell]) -> str:
@@ -115,11 +123,11 @@ def _small_and_large(family: Family, choice: Choice) -> str:
     best = min(small, key=lambda cell: cell.frechet)
     first = next((cell for cell in large if cell.frechet <= best.frechet), None)
     told = (
-        f"{little}, the smallest model, gets to {three(best.frechet)} at best, in "
+        f"{little}, the cheapest model, gets to {three(best.frechet)} at best, in "
         f"{count_of('step', best.steps)} for {priced(cost_of(best, cost), cost)}; "
     )
     if first is None:
-        return f"{told}{big}, the largest, is not as good at any number of steps tried."
+        return f"{told}{big}, the dearest, is not as good at any number of steps tried."
     times = f"{three(cost_of(first, cost) / cost_of(best, cost))} times the {WORD[cost]}"
     summit = min(cell.frechet for cell in large)
     beyond = (
@@ -128,7 +136,7 @@ def _small_and_large(family: Family, choice: Choice) -> str:
         else ""
     )
     return (
-        f"{told}{big}, the largest, gets there in {count_of('step', first.steps)}, for "
+        f"{told}{big}, the dearest, gets there in {count_of('step', first.steps)}, for "
         f"{priced(cost_of(first, cost), cost)}: {times}.{beyond}"
     )
 
@@ -194,7 +202,7 @@ def seen_of_models(family: Family, choice: Choice) -> list[str]:
         low, high = interval
         within = "within" if low <= published <= high else "not within"
         said.append(
-            f"So few models tell it only roughly: 95 % of the time between {signed(low)} and {signed(high)}; "
+            f"So few models tell it only roughly: its 95 % interval is {signed(low)} to {signed(high)}, and "
             f"the paper's lies {within}."
         )
     return said

@@ -200,8 +200,8 @@ def test_what_is_seen_is_computed_from_the_cells(family):
     floor = min(c.frechet for c in small)
     first = next(c for c in big if c.frechet <= floor)
     ratio = first.macs / small[-1].macs
-    assert f"small, the smallest model, gets to {floor:.3g} at best, in 250 steps for 2.5 GMACs" in models
-    assert f"big, the largest, gets there in {first.steps} steps" in models and f"{ratio:.3g} times" in models
+    assert f"small, the cheapest model, gets to {floor:.3g} at best, in 250 steps for 2.5 GMACs" in models
+    assert f"big, the dearest, gets there in {first.steps} steps" in models and f"{ratio:.3g} times" in models
     assert "where small does not get at any number of steps tried." in models
     assert f"{len(frontier(cells))} of 27 points, of small, middle and big." in efficient
 
@@ -211,7 +211,7 @@ def test_what_is_seen_is_computed_from_the_cells(family):
     )
     changed = dataclasses.replace(family, cells=worse)
     _, models, efficient = seen(changed, choice)
-    assert "big, the largest, is not as good at any number of steps tried." in models
+    assert "big, the dearest, is not as good at any number of steps tried." in models
     assert efficient.endswith("of small and middle; never big.")
 
 
