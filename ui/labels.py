@@ -56,13 +56,37 @@ def place_labels(
     """A place for each label, near its point, or None where there is none.
 
     No label covers a point or another label, and none stands nearer to another point than to its own, unless
-    a line leads there. Earlier labels have the choice. points: places on the canvas. leaders: whether lines
-    may lead to labels further off. drawn: what else no label may cover, though such lines may cross it.
+    a line leads there. Earlier labels have the choice, but for those who would get nothing.
+
+    points: places on the canvas. leaders: whether lines may lead to labels further off. drawn: what else no
+    label may cover, though such lines may cross it.
     """
+    order, best = list(range(len(labels))), {}
+    for _ in labels:
+        placed = _in_order(order, points, labels, plot, font, (leaders, drawn))
+        best = max(best, placed, key=len)
+        without = [i for i in order if labels[i] and i not in placed]
+        if not without:
+            break
+        order = [*without, *(i for i in order if i not in without)]
+    return [best.get(i) for i in range(len(labels))]
+
+
+def _in_order(
+    order: Sequence[int],
+    points: Sequence[tuple[float, float]],
+    labels: Sequence[str],
+    plot: Box,
+    font: float,
+    further: tuple[bool, Sequence[Box]],
+) -> dict[int, Placed]:
+    """The places by index, of those that find one. further: `leaders` and `drawn`."""
+    leaders, drawn = further
     marks = [Box(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in points]
     taken: list[Box] = []
-    placed: list[Placed | None] = []
-    for i, label in enumerate(labels):
+    placed: dict[int, Placed] = {}
+    for i in order:
+        label = labels[i]
         others = [point for j, point in enumerate(points) if j != i]
 
         def fits(place: Placed, i: int = i, others: Sequence[tuple[float, float]] = others) -> bool:
@@ -76,7 +100,7 @@ def place_labels(
         found = next(filter(fits, _candidates(*points[i], label, font, leaders)), None) if label else None
         if found:
             taken.append(Box(found.box.left - GAP, found.box.top, found.box.right + GAP, found.box.bottom))
-        placed.append(found)
+            placed[i] = found
     return placed
 
 

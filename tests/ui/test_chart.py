@@ -102,6 +102,13 @@ def test_a_label_without_room_is_left_out():
     assert place_labels([(50, 10)], ["fits"], plot, 12)[0].side == -1
 
 
+def test_a_label_with_one_place_gets_it():
+    wide = Box(0, 0, 106, 20)
+    places = place_labels([(50, 10), (99, 10)], ["aaaa", "bbbb"], wide, 12, leaders=False)
+    assert [place.side for place in places] == [-1, -1]  # the first would rather stand to the right
+    assert place_labels([(50, 10)], ["aaaa"], wide, 12, leaders=False)[0].side == 1
+
+
 def test_numbers_beneath_a_narrow_axis_do_not_touch(drawings):
     def numbers(name: str) -> list[str]:
         axes = next(part for part in drawings[name].iter("g") if part.get("class") == "dl-axes")
