@@ -105,8 +105,8 @@ def build(studio: Studio, runs: Runs | None = None) -> Page:
 
         demo.unload(leave)
         quick = {"show_progress": "hidden", "api_visibility": "private"}
-        for tab in (first, second):
-            refresh(tab.select(trained.look, None, None, queue=False, **quick))
         refresh(demo.load(trained.look, None, None, **quick).then(studio.ask_hub, None, None, **quick))
         address.wire(demo)
+        for tab in (first, second):  # after the address: what the server answers would hold up its listeners
+            refresh(tab.select(trained.look, None, None, queue=False, **quick))
     return Page(demo.queue(max_size=limits.waiting), turns, fetching)

@@ -181,6 +181,8 @@ def test_a_link_with_nonsense_opens_and_says_what_was_changed(browser: Browser, 
         expect(notice).to_contain_text(part)
     page.goto(f"{address}/?tab=tradeoff&chart-family=wrong")
     expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=20_000)
+    page.wait_for_timeout(1500)  # for what else the page does as it opens
+    assert "tab=tradeoff" in page.url
     page.reload()
     expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=20_000)
     expect(notice).to_be_hidden()

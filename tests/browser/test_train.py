@@ -106,7 +106,7 @@ def test_samples_form_over_time_and_runs_are_compared(page: Page, folder: Path) 
     assert [run.name for run in Runs(folder).found()][0] == "second"
     page.locator("#run-others input").click()
     page.get_by_role("option", name="first").click()
-    keys = page.locator("#run-curves .keys")
+    keys = page.locator("#run-curves figure", has_text="Loss").locator(".keys").first
     expect(keys).to_contain_text("second: loss", timeout=10_000)
     expect(keys).to_contain_text("first: loss")
 

@@ -94,6 +94,7 @@ def pictures(studio: Studio, steps: int, session: str, end_after: int = 999) -> 
             found.append(event)
             if sum(not isinstance(one, Loading) for one in found) >= end_after:
                 turns.stop(session)
+        await turns._task  # which closes what was stopped
         return found
 
     return asyncio.run(draw())
