@@ -38,7 +38,7 @@ SMALL, LARGE = "DiT-P/4", "DiT-N/4"
 PICTURES = 64_000  # that a trial sees
 WARMUP = 0.05  # of the run
 DRAWN = {"pictures_per_class": 200, "steps": 16, "sampler": "dpm-solver++", "spacing": "even"}
-SCALE = 1.0  # of guidance: none
+DRAWN |= {"guidance_scale": 1.0}
 Trial = tuple[str, int, float, float]  # model, batch, learning rate, share of the run in which it falls
 
 
@@ -67,7 +67,7 @@ def run(trial: Trial, run_dir: Path) -> dict[str, Any]:
     folder = run_dir / f"{model.replace('/', '-')}-{batch}-{lr:g}-{decay:g}"
     weights = train(config, folder, select("auto", config.precision))
     seconds = time.perf_counter() - begun
-    results, _ = evaluate(Evaluation(weights=str(weights), guidance_scale=SCALE, **DRAWN))
+    results, _ = evaluate(Evaluation(weights=str(weights), **DRAWN))
     return {
         "model": model,
         "batch_size": batch,

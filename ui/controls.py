@@ -249,7 +249,7 @@ def register(studio: Studio, share: Share, controls: Controls, wished: gr.State)
     clamps |= {"sampler": one_of(SAMPLERS), "guided_from": whole(0, LAST), "guided_to": whole(0, LAST)}
     clamps |= {"cache": whole(1, PAGE_CACHE)}
     keys = {name: "class" if name == "label" else name.replace("_", "-") for name in NAMES}
-    share.add("model", controls.model, None, lambda: [rung.name for rung in studio.rungs])
+    share.add("model", controls.model, None, lambda: studio.names)
     for name in NAMES[1:]:
         mirrors = (wished,) if name == "guidance" else ()
         share.add(keys[name], getattr(controls, name), clamps[name], mirrors=mirrors)

@@ -52,7 +52,7 @@ def refuse_dear(requests: Sequence[Request], limits: Limits) -> None:
     Raises:
         ValueError: it does not; the message names cost, limit and remedy.
     """
-    total = sum(request.rung.macs(request.settings) * len(request.settings.seeds) for request in requests)
+    total = sum(request.macs for request in requests)
     if total > limits.gmacs * 1e9:
         count = count_of("picture", sum(len(request.settings.seeds) for request in requests))
         raise ValueError(

@@ -151,7 +151,7 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
 
     def show_ladder(*values: Any) -> tuple:
         top = gr.update(maximum=max(len(studio.rungs) - 1, 1))
-        return *show_price(*values), top, json.dumps([rung.name for rung in studio.rungs])
+        return *show_price(*values), top, json.dumps(studio.names)
 
     async def on_generate(
         session: gr.Request, before: Trajectory | None, locked: bool, shown: str, *values: Any

@@ -25,7 +25,7 @@ class Cell:
     @property
     def total(self) -> int:
         """Multiply-accumulates of all its pictures."""
-        return self.macs * len(self.request.settings.seeds) if self.request else 0
+        return self.request.macs if self.request else 0
 
 
 @dataclass(frozen=True)

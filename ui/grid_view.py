@@ -66,7 +66,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
     with gr.Accordion("The same in every cell", open=True, elem_id="grid-fixed"):
         with gr.Row():
             model = gr.Dropdown(
-                names_of(studio), value=first.name, label="Model", elem_id="grid-model", min_width=200,
+                studio.names, value=first.name, label="Model", elem_id="grid-model", min_width=200,
                 interactive=False, allow_custom_value=True,
             )  # fmt: skip
             label = class_box("grid", first.titles)
@@ -176,21 +176,16 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
     )
 
     def refresh(event: Any) -> Any:
-        offered = event.then(lambda: gr.update(choices=names_of(studio)), None, model, **quick)
+        offered = event.then(lambda: gr.update(choices=studio.names), None, model, **quick)
         return offered.then(show_price, choices, price, **quick)
 
     return refresh
 
 
-def names_of(studio: Studio) -> list[str]:
-    """All that may be chosen, of what there is now."""
-    return [rung.name for rung in studio.rungs]
-
-
 def register(studio: Studio, share: Share, controls: dict[str, gr.components.Component]) -> None:
     """Put the grid's controls into the page's address."""
     bounds = {"down": one_of(AXES), "across": one_of(AXES), "down-values": words(MAX_TEXT)}
-    bounds |= {"across-values": words(MAX_TEXT), "model": lambda text: one_of(names_of(studio))(text)}
+    bounds |= {"across-values": words(MAX_TEXT), "model": lambda text: one_of(studio.names)(text)}
     bounds |= {"steps": whole(1, PAGE_STEPS), "caching": whole(1, PAGE_CACHE)} | clamps(studio)
     for name, control in controls.items():
         share.add(f"grid-{name}", control, bounds[name])

@@ -75,7 +75,6 @@ class Record:
     def _settings(self) -> dict[str, Any]:
         """Of all requests: each value that occurs once, in their order; pictures and GMACs together."""
         settings = [request.settings for request in self.requests]
-        macs = sum(one.rung.macs(one.settings) * len(one.settings.seeds) for one in self.requests)
         return {
             "requests": len(self.requests),
             "models": _each(request.rung.name for request in self.requests),
@@ -85,7 +84,7 @@ class Record:
             "samplers": _each(one.sampler for one in settings),
             "cache_every": _each(one.cache_every for one in settings),
             "pictures": sum(len(one.seeds) for one in settings),
-            "gmacs": round(macs / 1e9, 3),
+            "gmacs": round(sum(request.macs for request in self.requests) / 1e9, 3),
         }
 
 

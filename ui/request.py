@@ -43,6 +43,11 @@ class Request:
         """The class, the same for all pictures."""
         return self.settings.classes[0]
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the transformer for all its pictures."""
+        return self.rung.macs(self.settings) * len(self.settings.seeds)
+
     def describe(self, picture: int) -> dict[str, Any]:
         """All that is needed to draw one of the pictures again, as plain JSON values."""
         return {

@@ -150,6 +150,11 @@ class Studio:
         ]
         return (ready or known)[-1]
 
+    @property
+    def names(self) -> list[str]:
+        """Of all models, in their places."""
+        return [rung.name for rung in self.rungs]
+
     def at(self, position: float | None) -> Rung | None:
         """The model at a place of the ladder, counted from 0; None if there is none."""
         return self.rungs[int(position)] if position in range(len(self.rungs)) else None
