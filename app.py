@@ -18,7 +18,7 @@ class App:
     device: str = "auto"
     """auto (a CUDA GPU if there is one, then Apple's, else the CPU), cpu, cuda, ..."""
     max_resident: int = USUAL.models
-    """models in memory at a time; the least recently used goes"""
+    """models in memory at a time, small ones counted in part; the least recently used goes"""
     max_gmacs: float = USUAL.gmacs
     """that one request may cost, all its pictures together; the page shows this and all other limits"""
     autoencoder: str | None = None

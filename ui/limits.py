@@ -23,7 +23,8 @@ class Limits:
     # Of all visitors together.
     waiting: int = 20  # jobs that are drawn or wait
     sessions: int = 64  # each keeps up to 13 MB of frames at 32 x 32, 12.6 of a grid, 12.6 of a budget
-    models: int = 3  # in memory; the least recently used goes
+    models: int = 3  # in memory; the least recently used goes, and a small one counts for its part
+    small_bytes: float = 64e6  # weights below which a model is small; the bundled ones have 0.2 to 15 MB
     # Of training in the page.
     training: bool = True  # whether visitors may train at all
     runs: int = 1  # that train at a time

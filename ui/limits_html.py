@@ -13,6 +13,7 @@ CSS = """
 .dl-limits th, .dl-limits td { text-align: left; vertical-align: top; padding: 3px 14px 3px 0; border: 0; }
 .dl-limits tr { border: 0; } .dl-limits th { font-weight: 400; color: var(--dl-faint); }
 """
+SMALL = "those below %s count for their part of that"  # also told in the Models tab
 ALONE = "One machine serves all visitors, step by step in turn; so that nobody takes it from the others:"
 
 
@@ -26,9 +27,12 @@ def limits_html(limits: Limits, training: bool) -> str:
             f"{limits.cells} cells, {duration(limits.seconds)} expected, "
             f"{limits.pixels / 1e6:.1f} megapixels",
         ),
-        ("The line", f"{limits.waiting} jobs that are drawn or wait"),
+        (
+            "The line",
+            f"{limits.waiting} jobs that are drawn or wait; its last half takes one of each visitor",
+        ),
         ("Visitors", f"{limits.sessions} whose pictures are kept; of more, the longest idle are forgotten"),
-        ("In memory", count_of("model", limits.models)),
+        ("In memory", f"{count_of('model', limits.models)}; {SMALL % size_of(limits.small_bytes)}"),
     ]
     if training:
         rows += [

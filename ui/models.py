@@ -13,6 +13,7 @@ from dit.published import size_of
 from ui import costs, papers
 from ui.downloads import Downloads
 from ui.explore import Refresh
+from ui.limits_html import SMALL
 from ui.studio import Rung, Studio
 from ui.tickets import Closed
 from ui.turns import Full, Turns
@@ -78,7 +79,8 @@ def table_html(studio: Studio) -> str:
     return (
         f'<div class="dl-models"><table><thead><tr>{titles}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div><p>In memory: {count}, {size_of(total)}; "
-        f"at most {studio.limits.models} at a time, the least recently used goes.</p>"
+        f"at most {studio.limits.models} at a time ({SMALL % size_of(studio.limits.small_bytes)}), the least "
+        "recently used goes.</p>"
     )
 
 

@@ -76,9 +76,12 @@ def serving(limits: Limits) -> dict[str, Any]:
     }
 
 
-def build(studio: Studio, runs: Runs | None = None) -> Page:
-    """The whole page over a studio's models, queue set, not yet served. runs: None where nobody trains."""
-    turns, limits, trained = Turns(studio), studio.limits, Trained(studio, runs)
+def build(studio: Studio, runs: Runs | None = None, turns: Turns | None = None) -> Page:
+    """The whole page over a studio's models, queue set, not yet served.
+
+    runs: None where nobody trains. turns: how visitors share the device; None: in equal parts.
+    """
+    turns, limits, trained = turns or Turns(studio), studio.limits, Trained(studio, runs)
     trained.look()  # before the layout, which has a place for each model
     with gr.Blocks(title=TITLE, delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(INTRO, elem_id="intro")

@@ -96,6 +96,11 @@ class Rung:
         return usual_guidance(self.outline)
 
     @property
+    def size(self) -> float:
+        """Bytes of its weights in single precision, wherever they are; one with an autoencoder is large."""
+        return float("inf") if self.latent else 4.0 * self.parameters
+
+    @property
     def bytes(self) -> int:
         """Memory that its weights and its autoencoder's take now; 0 if it is not in memory."""
         pipeline = self.pipeline  # once: the device's thread may unload it at any time
@@ -215,7 +220,7 @@ class Studio:
             self.unload(rung)
         if rung.pipeline is None:
             idle = [other for other in self.resident if other not in in_use]
-            while len(self.resident) >= self.limits.models and idle:
+            while idle and not self.fits([*self.resident, rung]):
                 self.unload(idle.pop(0))  # before, not after: both at once might not fit
             rung.pipeline = Pipeline.load(
                 rung.source, self.device, autoencoder=rung.autoencoder, tiling=rung.tiling
@@ -224,6 +229,11 @@ class Studio:
             self.resident.remove(rung)
         self.resident.append(rung)
         return rung.pipeline
+
+    def fits(self, rungs: Collection[Rung]) -> bool:
+        """Whether models may be in memory at the same time: those that are small count for their part."""
+        whole = self.limits.small_bytes
+        return sum(min(1.0, rung.size / whole) for rung in rungs) <= self.limits.models
 
     def unload(self, rung: Rung) -> None:
         """Give a model's memory back. Device thread only, so that no job is running on it."""

@@ -45,10 +45,10 @@ class Turns:
     _task: asyncio.Task | None = None
 
     def enter(self, session: str, seconds: float, kind: str = "") -> Ticket:
-        """Take a place.
+        """Take a place. The last half of the line is for those who have none: nobody fills it alone.
 
         Raises:
-            Full: as many are there as may be.
+            Full: as many are there as may be, or half as many and one is the visitor's.
             Closed: the server is stopping.
         """
         if self.closed:
@@ -57,6 +57,12 @@ class Turns:
             raise Full(
                 f"{len(self.line)} jobs are waiting, and the line takes no more than {most}; "
                 f"try again in about {sum(ticket.left for ticket in self.line):.0f} s"
+            )
+        own = sum(ticket.session == session for ticket in self.line)
+        if own and 2 * len(self.line) >= most:
+            raise Full(
+                f"{len(self.line)} jobs are waiting, and {own} of them {'is' if own == 1 else 'are'} yours; "
+                f"from {-(-most // 2)} on, the line takes one of each visitor: wait until yours are done"
             )
         ticket = Ticket(session, seconds, kind)
         self.line.append(ticket)
@@ -213,7 +219,7 @@ class Turns:
     def _has_room(self, rung: Rung) -> bool:
         """Whether a model may be read into memory now: none that is being drawn with has to go for it."""
         used = {batch.rung for batch in self._drawn}
-        return rung in used or len(used) < self.studio.limits.models
+        return not used or rung in used or self.studio.fits({*used, rung})
 
     def _begin(self, part: Part) -> Batch:
         """A batch of a part, and of all that can be drawn with it."""

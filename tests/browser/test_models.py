@@ -119,7 +119,7 @@ def test_download_cancel_go_on_and_draw(page: Page, hub: LoopbackHub) -> None:
     expect(page.locator("#status")).to_contain_text("Step 1 of 3", timeout=10_000)
 
     open_models(page)
-    expect(page.locator("#models")).to_contain_text("In memory: 3 models")
+    expect(page.locator("#models")).to_contain_text(re.compile(r"In memory: [1-9]"))
     page.click("#unload")
     expect(page.locator("#models")).to_contain_text("In memory: 0 models", timeout=10_000)
     page.get_by_role("tab", name="Explore").click()

@@ -29,7 +29,9 @@ LARGEST = "DiT-XL/2-512"
 @pytest.fixture(scope="module")
 def studio(ladder_files: list[Path]) -> Studio:
     """The random models, the bundled and the published ones, under limits of its own."""
-    return open_studio(ladder_files, limits=Limits(models=2, gmacs=2, pictures=8, cells=6, waiting=3))
+    return open_studio(
+        ladder_files, limits=Limits(models=2, small_bytes=1, gmacs=2, pictures=8, cells=6, waiting=3)
+    )
 
 
 def asked(studio: Studio, model: str, steps: int, pictures: int, guidance: float = 4.0) -> Request:
@@ -123,7 +125,8 @@ def test_the_page_tells_all_of_them(studio: Studio, tmp_path: Path) -> None:
     told = limits_html(Limits(runs=2), training=True)
     for said in (
         "16 pictures, 1,000 steps", "1,200,000 GMACs", "64 cells, 15 min expected, 4.2 megapixels", "20 jobs",
-        "64 whose pictures are kept", "3 models", "2 runs at a time",
+        "64 whose pictures are kept", "3 models; those below 64 MB count for their part",
+        "its last half takes one of each visitor", "2 runs at a time",
         "200 MB, 1 GB unpacked, 100,000 files",
     ):  # fmt: skip
         assert said in told, said

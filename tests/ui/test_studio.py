@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import torch
 
 import dit
 from dit import remote
@@ -32,7 +33,7 @@ def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def studio(no_hub: None, ladder_files: list[Path]) -> Studio:
     """The two random models and the bundled ones, two in memory at most."""
-    return open_studio(ladder_files, limits=Limits(models=2))
+    return open_studio(ladder_files, limits=Limits(models=2, small_bytes=1))
 
 
 def named(studio: Studio, name: str) -> Rung:
@@ -67,7 +68,18 @@ def test_at_most_so_many_are_in_memory_and_the_least_recently_used_goes(studio: 
     other = next(rung for rung in studio.rungs if rung not in (small, big))
     studio.pipeline(other)
     assert studio.resident == [small, other] and big.pipeline is None and big.bytes == 0
-    assert small.bytes == 4 * small.parameters
+    assert small.bytes == small.size == 4 * small.parameters
+
+
+def test_small_models_count_for_their_part_of_the_room(ladder_files: list[Path]) -> None:
+    rungs = open_studio(ladder_files).rungs
+    small, big, large = (
+        next(r for r in rungs if r.name == name) for name in ("small", "big", [*PUBLISHED][-1])
+    )
+    tight = Studio(rungs, torch.device("cpu"), Limits(models=1, small_bytes=small.size + big.size))
+    assert tight.fits([small, big]) and not tight.fits([small, big, rungs[0]])
+    assert tight.fits([large]) and not tight.fits([large, small]) and not tight.fits([large, large])
+    assert Studio(rungs, torch.device("cpu")).fits([rung for rung in rungs if not rung.latent])
 
 
 def test_an_unloaded_model_is_read_again_and_draws_the_same(studio: Studio) -> None:

@@ -271,7 +271,7 @@ def test_a_model_is_not_put_out_of_memory_under_one_who_draws_with_it(
     ladder_files: list[Path], small: Callable[..., Request]
 ) -> None:
     """With room for one model, the second job begins when the first is done, and is told to wait."""
-    tight = open_studio(ladder_files, limits=Limits(models=1))
+    tight = open_studio(ladder_files, limits=Limits(models=1, small_bytes=1))
 
     def request(model: str, steps: int) -> Request:
         return parse(tight.rungs, Wish(model, 0, steps, 1.0, 0, 1, "ddim"))
@@ -312,6 +312,18 @@ def test_a_full_line_says_when_to_come_back(studio: Studio) -> None:
     for i in range(USUAL.waiting):
         turns.enter(str(i), 2.0)
     with pytest.raises(Full, match=rf"{USUAL.waiting} jobs are waiting.*about 40 s"):
+        turns.enter("late", 1.0)
+
+
+def test_nobody_fills_the_line_alone(studio: Studio) -> None:
+    turns, half = Turns(studio), USUAL.waiting // 2
+    for _ in range(half):
+        turns.enter("greedy", 2.0)
+    with pytest.raises(Full, match=rf"{half} jobs are waiting, and {half} of them are yours; from {half} on"):
+        turns.enter("greedy", 2.0)
+    for i in range(half):
+        turns.enter(str(i), 2.0)
+    with pytest.raises(Full, match="takes no more than"):
         turns.enter("late", 1.0)
 
 
