@@ -37,11 +37,14 @@ class Served:
 
 @contextlib.contextmanager
 def serve(
-    arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("app.py",),
 ) -> Iterator[Served]:
     """`python app.py` on a free port: its address and process, once it serves. It ends with the block.
 
-    environment: added to this process's own; by default the Hub is not asked.
+    environment: added to this process's own; by default the Hub is not asked. program: another than app.py.
 
     Raises:
         RuntimeError: the app ended before, or serves nothing in START_SECONDS; the message is its log.
@@ -52,7 +55,7 @@ def serve(
     own = {"GRADIO_SERVER_PORT": str(port)} | dict(environment or {"HF_HUB_OFFLINE": "1"})
     with log.open("w") as output:
         app = subprocess.Popen(
-            [sys.executable, "app.py", *arguments],
+            [sys.executable, *program, *arguments],
             cwd=REPOSITORY,
             env=os.environ | own,
             stdout=output,

@@ -63,19 +63,17 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> tuple[gr.
         count = len(run.history.samples) if run.history else 0
         at = count if position >= before or run.name != name else int(position)
         trains = run.state == RUNNING and run.wanted not in (PAUSED, STOPPED)
-        names = [other.name for other in found]
+        names, compared_now = [other.name for other in found], [other.name for other in beside]
         return [
-            gr.update(choices=names, value=run.name),
-            gr.update(
-                choices=[other for other in names if other != run.name], value=[b.name for b in beside]
-            ),
+            changed(name, run.name, choices=names),
+            changed(compared or [], compared_now, choices=[other for other in names if other != run.name]),
             state_html(run),
             gr.update(interactive=trains),
             gr.update(interactive=run.state in CONTINUED),
             gr.update(interactive=trains),
             gr.update(interactive=run.weights is not None),
             gr.update(interactive=run.weights is not None),
-            gr.update(maximum=max(2, count), value=max(1, at), interactive=count > 1),
+            changed(position, max(1, at), maximum=max(2, count), interactive=count > 1),
             samples_html(run, at),
             curves_html(run, beside),
             count,
@@ -119,3 +117,8 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> tuple[gr.
     over_time.input(on_time, [choice, over_time], samples, **latest)
     weights.click(on_weights, choice, file, **quick).then(None, file, None, js=SAVE, **quick)
     return choice, draw
+
+
+def changed(before: Any, value: Any, **fields: Any) -> dict[str, Any]:
+    """An update of a control whose value is sent only if new: a visitor may have moved it meanwhile."""
+    return gr.update(**fields) if value == before else gr.update(value=value, **fields)

@@ -221,9 +221,12 @@ class Turns:
         used = {batch.rung for batch in self._drawn}
         return not used or rung in used or self.studio.fits({*used, rung})
 
+    def _company(self, part: Part) -> list[Part]:
+        return company(part, self._waiting, self.studio.limits.pictures)
+
     def _begin(self, part: Part) -> Batch:
         """A batch of a part, and of all that can be drawn with it."""
-        chosen = company(part, self._waiting, self.studio.limits.pictures)
+        chosen = self._company(part)
         self._waiting = [other for other in self._waiting if other not in chosen]
         settings = merged(chosen)
         rung, in_use = part.request.rung, [batch.rung for batch in self._drawn]
