@@ -1,5 +1,9 @@
 """DiT Lab, the demo: `python app.py`."""
 
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,10 +12,15 @@ import tyro
 
 from ui.limits import USUAL, Limits, is_space
 
+FLAGS = "DITLAB_FLAGS"  # environment variable of a Space, which is started without any
+
 
 @dataclass(frozen=True)
 class App:
-    """Serve the page. Gradio's own variables (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, ...) are honoured."""
+    """Serve the page. Gradio's own variables (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, ...) are honoured.
+
+    Flags may also stand in the variable DITLAB_FLAGS; those given here count more.
+    """
 
     weights: tuple[str, ...] = ()
     """further models to offer: weights files, folders of diffusers, OWNER/NAME on the Hub"""
@@ -70,5 +79,10 @@ def main(app: App) -> None:
     serve(page.build(studio, runs), runs)
 
 
+def parse(given: Sequence[str], environment: Mapping[str, str]) -> App:
+    """Flags, those of the environment first. Ends the program where one is none."""
+    return tyro.cli(App, description=App.__doc__, args=[*shlex.split(environment.get(FLAGS, "")), *given])
+
+
 if __name__ == "__main__":
-    main(tyro.cli(App, description=App.__doc__))
+    main(parse(sys.argv[1:], os.environ))

@@ -5,14 +5,15 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import numpy as np
 from gradio_client import Client
+from gradio_client.client import Job
 from gradio_client.exceptions import AppError
 from PIL import Image
 
@@ -65,6 +66,9 @@ class Answer:
     said: str = ""
 
 
+Came = tuple[str, tuple[np.ndarray, ...], str]  # outcome, pictures, and what was said
+
+
 @dataclass
 class Visitor:
     """One client of its own; for one thread."""
@@ -86,64 +90,67 @@ class Visitor:
         self.client.close()
         self.files.cleanup()
 
-    def seed(self) -> int:
-        """Another for each request of each visitor: a picture of somebody else is known by it."""
-        self._asked += 1
-        return 100_000 * self.number + self._asked
-
     def ask(self, task: Task) -> Answer:
         """Ask, and wait for the pictures."""
-        seed, began = self.seed(), time.monotonic()
-        return self._note(task, seed, began, self.client.submit(*task.data(seed), api_name="/generate"))
+        return self._try(task, lambda seed: self._wait(task, seed, self._submit(task, seed)))
 
     def cancel(self, task: Task, after: float) -> Answer:
         """Ask, and cancel after some seconds; what comes before is taken."""
-        seed, began = self.seed(), time.monotonic()
-        job = self.client.submit(*task.data(seed), api_name="/generate")
-        while not job.done() and time.monotonic() - began < after:
-            time.sleep(0.05)
-        if not job.done():
+
+        def change_mind(seed: int) -> Came:
+            job = self._submit(task, seed)
+            wait([job.future], timeout=after)
+            if job.done():
+                return self._wait(task, seed, job)
             job.cancel()
-            return self._keep(Answer(task, seed, CANCELLED, time.monotonic() - began))
-        return self._note(task, seed, began, job)
+            return CANCELLED, (), ""
+
+        return self._try(task, change_mind)
 
     def leave(self, task: Task, after: float) -> Answer:
         """Ask over a connection of its own, and break it after some seconds, as a closed laptop does."""
-        seed, began = self.seed(), time.monotonic()
-        where = f"{self.address}/gradio_api/call/generate"
-        with httpx.Client(timeout=PATIENCE) as http:
-            event = http.post(where, json={"data": task.data(seed)}).json()["event_id"]
-            with http.stream("GET", f"{where}/{event}") as stream:
+
+        def vanish(seed: int) -> Came:
+            end, where = time.monotonic() + after, f"{self.address}/gradio_api/call/generate"
+            event = httpx.post(where, json={"data": task.data(seed)}, timeout=PATIENCE).json()["event_id"]
+            with httpx.stream("GET", f"{where}/{event}", timeout=PATIENCE) as stream:
                 for _ in stream.iter_raw():
-                    if time.monotonic() - began > after:
+                    if time.monotonic() > end:
                         break
-        return self._keep(Answer(task, seed, LEFT, time.monotonic() - began))
+            return LEFT, (), ""
 
-    def _note(self, task: Task, seed: int, began: float, job: object) -> Answer:
-        """Wait for an answer, read it, and delete its files."""
-        pictures, said = (), ""
+        return self._try(task, vanish)
+
+    def _submit(self, task: Task, seed: int) -> Job:
+        return self.client.submit(*task.data(seed), api_name="/generate")
+
+    def _try(self, task: Task, act: Callable[[int], Came]) -> Answer:
+        """Do something with a seed that nobody has had, and note what comes of it, whatever it is."""
+        self._asked += 1
+        seed, began = 100_000 * self.number + self._asked, time.monotonic()
         try:
-            gallery, told = job.result(timeout=max(1.0, began + PATIENCE - time.monotonic()))
-            outcome, files = DRAWN, [Path(item["image"]) for item in gallery]
-            read = [_read(file) for file in files]
-            pictures = tuple(pixels for pixels, _ in read)
-            seeds = [settings["seed"] for _, settings in read]
-            if seeds != list(range(seed, seed + task.pictures)):
-                outcome, said = CROSSED, f"asked for {seed}, got {seeds}"
-            for file in files:
-                file.unlink()
+            outcome, pictures, said = act(seed)
         except AppError as error:
-            said = str(error)
-            outcome = REFUSED if TOLD in said else BROKEN
+            outcome, pictures, said = REFUSED if TOLD in str(error) else BROKEN, (), str(error)
         except (TimeoutError, CancelledError) as error:
-            outcome, said = LOST, repr(error)
+            outcome, pictures, said = LOST, (), repr(error)
         except Exception as error:  # whatever else a client meets counts against the server
-            outcome, said = BROKEN, repr(error)
-        return self._keep(Answer(task, seed, outcome, time.monotonic() - began, pictures, said))
-
-    def _keep(self, answer: Answer) -> Answer:
+            outcome, pictures, said = BROKEN, (), repr(error)
+        answer = Answer(task, seed, outcome, time.monotonic() - began, pictures, said)
         self.answers.append(answer)
         return answer
+
+    def _wait(self, task: Task, seed: int, job: Job) -> Came:
+        """Wait for an answer, read it, and delete its files."""
+        gallery, _ = job.result(timeout=PATIENCE)
+        files = [Path(item["image"]) for item in gallery]
+        read = [_read(file) for file in files]
+        for file in files:
+            file.unlink()
+        seeds = [settings["seed"] for _, settings in read]
+        if seeds != list(range(seed, seed + task.pictures)):
+            return CROSSED, (), f"asked for {seed}, got {seeds}"
+        return DRAWN, tuple(pixels for pixels, _ in read), ""
 
 
 def _read(file: Path) -> tuple[np.ndarray, dict]:

@@ -23,7 +23,7 @@ from benchmarks.visitors import (
 )
 
 CHEAP = (Task("small", 4), Task("small", 4, label=1), Task("big", 3))
-HEAVY = Task("big", 150, pictures=16)
+HEAVY = Task("big", 60, pictures=16)
 
 
 @pytest.fixture(scope="module")

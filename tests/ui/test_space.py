@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import app
 from ui import space
 from ui.space import Finding, front_matter, main, sizes, tracked, versions
 
@@ -118,3 +119,16 @@ def test_only_a_repository_can_be_checked(tmp_path: Path) -> None:
 def test_a_page_that_cannot_be_built_fails(root: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(check=True, root=root) == 1
     assert "fails: the page cannot be built: ModuleNotFoundError" in capsys.readouterr().out
+
+
+def test_flags_of_a_space_are_those_of_its_variable_and_the_command_lines_count_more() -> None:
+    own = app.parse([], {"DITLAB_FLAGS": "--training on --max-gmacs 5 --weights 'my model.safetensors'"})
+    assert (own.training, own.max_gmacs, own.weights) == ("on", 5, ("my model.safetensors",))
+    assert app.parse(["--training", "off"], {"DITLAB_FLAGS": "--training on"}).training == "off"
+    assert app.parse([], {}) == app.App()
+
+
+def test_a_flag_that_is_none_ends_the_program(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        app.parse([], {"DITLAB_FLAGS": "--trainin on"})
+    assert "--trainin" in capsys.readouterr().err
