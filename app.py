@@ -1,5 +1,6 @@
 """DiT Lab, the demo: `python app.py`."""
 
+import inspect
 import os
 import shlex
 import sys
@@ -81,7 +82,9 @@ def main(app: App) -> None:
 
 def parse(given: Sequence[str], environment: Mapping[str, str]) -> App:
     """Flags, those of the environment first. Ends the program where one is none."""
-    return tyro.cli(App, description=App.__doc__, args=[*shlex.split(environment.get(FLAGS, "")), *given])
+    return tyro.cli(
+        App, description=inspect.getdoc(App), args=[*shlex.split(environment.get(FLAGS, "")), *given]
+    )
 
 
 if __name__ == "__main__":
