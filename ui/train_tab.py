@@ -14,8 +14,8 @@ CSS = train_view.CSS + run_html.CSS
 ABOUT = """Choose pictures and a model, and **watch it learn**: the same noise becomes clearer pictures as
 training goes on. It runs in a process of its own: close the page, and it goes on."""
 OFF = """**Training is off on this public page**: it would take the machine from everybody else. Run
-`make demo` on your own machine, or duplicate the Space, make it private, and give it the variable `DITLAB_FLAGS`
-with the value `--training on` (Settings, Variables and secrets): there you train here."""
+`make demo` on your own machine, or duplicate the Space, make it private, and give it the variable
+`DITLAB_FLAGS` with the value `--training on` (Settings, Variables and secrets): there you train here."""
 
 
 def build(trained: Trained, limits: Limits, tab: gr.Tab, explore: Explore, tabs: gr.Tabs) -> None:
