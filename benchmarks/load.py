@@ -21,7 +21,7 @@ from dit.speed import machine
 from dit.weights import bundled
 
 CHEAP = tuple(Task(f"DiT-{size}-4-solids", 8, label=label) for size in "EF" for label in range(2))
-HEAVY = Task("DiT-N-4-solids", 100, pictures=16, guidance=2.0)
+HEAVY = Task("DiT-N-4-solids", 40, pictures=16, guidance=2.0)
 REST = 20.0  # seconds after the last has left, in which what is theirs is forgotten
 
 

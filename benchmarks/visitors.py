@@ -24,7 +24,7 @@ from dit.settings import SampleSettings
 DRAWN, REFUSED, CANCELLED, LEFT = "drawn", "refused with a told limit", "cancelled", "left"
 CROSSED, LOST, BROKEN = "crossed", "lost", "other errors"
 BAD = (CROSSED, LOST, BROKEN)
-PATIENCE = 300.0  # seconds after which an answer is lost
+PATIENCE = 600.0  # seconds after which an answer is lost
 NEAR = 2  # of 255: what another batch's rounding may change in a picture
 TOLD = "jobs are waiting"  # of the one limit that a visitor meets who asks for nothing too dear
 
