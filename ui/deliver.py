@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 from ui.child import answer
-from ui.runs import TrainingRun
+from ui.run import TrainingRun
 
 UPLOAD = 3600.0  # seconds that an upload may take
 MAX_TOKEN = 200  # letters

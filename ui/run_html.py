@@ -10,7 +10,7 @@ from train.curves import chart, number
 from train.report import figures, resumed_after
 from ui.costs import duration, numbers_html
 from ui.pictures import data_url
-from ui.runs import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, STOPPED, TrainingRun
+from ui.run import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, STOPPED, TrainingRun
 
 DRAWN = ("Loss", "Gradient norm", "Learning rate", "Speed")  # of the report's figures; one run has all
 COMPARED = ("Loss",)  # of several runs

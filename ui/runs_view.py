@@ -8,8 +8,9 @@ from gradio.processing_utils import save_file_to_cache
 
 from ui.grid_view import SAVE
 from ui.pictures import empty_html
+from ui.run import FAILED, INTERRUPTED, PAUSED, RUNNING, STOPPED
 from ui.run_html import curves_html, samples_html, state_html
-from ui.runs import FAILED, INTERRUPTED, PAUSED, RUNNING, STOPPED, Runs
+from ui.runs import Runs
 
 EVERY = 1.5  # seconds between two looks at a run
 NONE = empty_html("No run yet: start one, and watch it learn here")
