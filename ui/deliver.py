@@ -4,6 +4,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from dit.files import filling
 from ui.child import answer
 from ui.run import TrainingRun
 
@@ -25,13 +26,17 @@ async def export(run: TrainingRun, target: Path) -> Path:
 
     Raises:
         ValueError: no weights yet, or a model that diffusers cannot open.
+        OSError: it cannot be written.
     """
     source = _ready(run)
     with tempfile.TemporaryDirectory(prefix="dit-lab-") as made:
         folder = Path(made) / run.name
         await answer(["dit.hub", "export", source, str(folder)])
         archive = target / f"{run.name}-diffusers.zip"
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as opened:  # weights do not compress
+        with (
+            filling(archive),
+            zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as opened,
+        ):  # weights do not compress
             for path in sorted(folder.rglob("*")):
                 opened.write(path, path.relative_to(folder.parent))
     return archive

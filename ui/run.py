@@ -1,7 +1,9 @@
 """A training run as its folder tells it: how far it is, what it said last, and who trains there."""
 
+import contextlib
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ LOG = "train.log"  # what the trainer says, of every start
 NOTE = "page.json"  # what a visitor wanted last
 START = "--- started: "  # first line of each start in the log
 TAIL = 4000  # bytes of the log that are looked at
+LITTLE = 2**18  # bytes of a disk on which a trainer cannot even say what is wrong
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class TrainingRun:
         except (ValueError, OSError):  # nothing told yet
             history = None
         wanted = note.get("wanted") if note.get("wanted") in (RUNNING, PAUSED, STOPPED) else ""
-        state = RUNNING if trains else _left_in(folder, settings, wanted, said)
+        state = RUNNING if trains else _left_in(folder, settings, history, wanted, said)
+        if state in (INTERRUPTED, FAILED) and _is_full(folder):  # what was said may be cut short there
+            return cls(folder, FAILED, wanted, settings, history, f"the disk of {folder} is full; make room")
         return cls(folder, state, wanted, settings, history, _summary(said))
 
     @property
@@ -57,6 +62,11 @@ class TrainingRun:
     def total_steps(self) -> int:
         """Of the whole run; 0 where that is not known yet."""
         return int(self.settings.get("total_steps", 0))
+
+    @property
+    def saved(self) -> int:
+        """Steps that are done in its last checkpoint; 0 if there is none."""
+        return _saved(self.folder)
 
     @property
     def weights(self) -> Path | None:
@@ -85,27 +95,37 @@ def holder_of(folder: Path) -> int | None:
         return int(object_of(folder / "process.json").get("pid", 0))
 
 
-def _left_in(folder: Path, settings: dict[str, Any], wanted: str, said: list[str]) -> str:
+def _left_in(
+    folder: Path, settings: dict[str, Any], history: History | None, wanted: str, said: list[str]
+) -> str:
     """The state of a run that nobody trains."""
-    done = max(
-        (int(path.name[5:]) for path in folder.glob("checkpoints/step_*") if path.name[5:].isdigit()),
-        default=0,
-    )
-    if settings and done >= settings.get("total_steps", 0) > 0 and (folder / "weights.safetensors").exists():
+    drawable = history.provenance if history else (folder / "weights.safetensors").exists()
+    if drawable and _saved(folder) >= settings.get("total_steps", 0) > 0:
         return FINISHED
     if wanted in (PAUSED, STOPPED):
         return wanted
     return FAILED if any(line.startswith("error:") for line in said) else INTERRUPTED
 
 
+def _saved(folder: Path) -> int:
+    names = (path.parent.name[5:] for path in folder.glob("checkpoints/step_*/state.json"))
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < LITTLE
+    except OSError:  # it has gone
+        return False
+
+
 def touched(folder: Path) -> float:
     """When a run was last written to."""
-    times = [
-        path.stat().st_mtime
-        for name in (NOTE, "metrics.jsonl", "config.json")
-        if (path := folder / name).exists()
-    ]
-    return max(times, default=0.0)
+    times = [0.0]
+    for name in (NOTE, "metrics.jsonl", "config.json"):
+        with contextlib.suppress(OSError):  # it is not there yet, or no more
+            times.append((folder / name).stat().st_mtime)
+    return max(times)
 
 
 def object_of(path: Path) -> dict[str, Any]:

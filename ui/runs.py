@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dit.files import atomic_write
+from dit.files import PARTIAL, atomic_write, filling
 from ui.run import (
     FINISHED,
     LOG,
@@ -83,6 +84,7 @@ class Runs:
 
         Raises:
             ValueError: there is one of that name, the name cannot be one, or too many train already.
+            OSError: its folder cannot be written.
         """
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ValueError(
@@ -91,13 +93,17 @@ class Runs:
             )
         folder = self.folder / name
         with self._lock:
-            if folder.exists():
+            if not _is_free(folder):
                 raise ValueError(
                     f"there is a run called {name!r} already; give another name, or resume that one"
                 )
             self._check_room()
-            folder.mkdir(parents=True)
-            self._spawn(folder, arguments)
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._spawn(folder, arguments)
+            except BaseException:  # of a full disk: nothing that would take the name stays
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
         return self.read(folder)
 
     def resume(self, name: str) -> TrainingRun:
@@ -105,6 +111,7 @@ class Runs:
 
         Raises:
             ValueError: it trains already, is finished, or too many others train.
+            OSError: its folder cannot be written.
         """
         run = self.named(name)
         if run.state in (RUNNING, FINISHED):
@@ -121,6 +128,7 @@ class Runs:
 
         Raises:
             ValueError: none trains there.
+            OSError: its folder cannot be written.
         """
         self._end(name, PAUSED)
 
@@ -151,7 +159,8 @@ class Runs:
         if process is None:
             raise ValueError(f"{name} is {run.state}: it does not train now")
         _note(run.folder, {"wanted": wanted})
-        os.kill(process, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(process, signal.SIGTERM)
 
     def _check_room(self) -> None:
         if self._closed:
@@ -168,7 +177,7 @@ class Runs:
         command = command_of(folder, arguments)
         noted = {"wanted": RUNNING} | ({"arguments": list(arguments)} if arguments else {})
         _note(folder, noted)
-        with (folder / LOG).open("ab") as log:
+        with filling(folder / LOG), (folder / LOG).open("ab") as log:
             log.write(f"{START}{' '.join(command[1:])}\n".encode())
             log.flush()
             # In a session of its own: a Ctrl-C on the terminal is for the page, which ends it by `close`.
@@ -180,6 +189,13 @@ class Runs:
                 cwd=ROOT,
                 start_new_session=True,
             )
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether a folder is not there, or holds no more than a page that was killed had begun to write."""
+    return not folder.exists() or (
+        folder.is_dir() and all(path.name.endswith(PARTIAL) for path in folder.iterdir())
+    )
 
 
 def command_of(folder: Path, arguments: Sequence[str]) -> list[str]:

@@ -108,7 +108,10 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> tuple[gr.
         if run.weights is None:
             said = "this run has no weights yet; wait for its first checkpoint"
             raise gr.Error(said, print_exception=False)
-        return save_file_to_cache(run.weights, file.GRADIO_CACHE)
+        try:
+            return save_file_to_cache(run.weights, file.GRADIO_CACHE)
+        except OSError as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
     timer.tick(look, seen, shown, **latest)
     for event in (choice.input, others.input):
