@@ -33,10 +33,8 @@ async def export(run: TrainingRun, target: Path) -> Path:
         folder = Path(made) / run.name
         await answer(["dit.hub", "export", source, str(folder)])
         archive = target / f"{run.name}-diffusers.zip"
-        with (
-            filling(archive),
-            zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as opened,
-        ):  # weights do not compress
+        stored = zipfile.ZIP_STORED  # weights do not compress
+        with filling(archive), zipfile.ZipFile(archive, "w", stored) as opened:
             for path in sorted(folder.rglob("*")):
                 opened.write(path, path.relative_to(folder.parent))
     return archive
