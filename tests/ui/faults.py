@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 from ui.run import RUNNING, TrainingRun
 from ui.runs import Runs
 
-STEPS, EVERY = 200, 20  # of a run; steps between two checkpoints
+STEPS, EVERY = 200, 10  # of a run; steps between two checkpoints
 SECONDS = 200  # until something is given up
 SPEEDS = ("images_per_second", "mfu", "memory_gb")  # of a line of metrics: differ from run to run
-EXACT = [f"--total-steps={STEPS}", f"--checkpoint-every={EVERY}", "--log-every=5", "--sample-every=1000000"]
+EXACT = [f"--total-steps={STEPS}", f"--checkpoint-every={EVERY}", "--log-every=1", "--sample-every=1000000"]
 EXACT += ["--batch-size=8", "--image-size=16", "--device=cpu", "--compile=no", "--tracker=none"]
 
 
@@ -99,7 +99,7 @@ def same_end(run_dir: Path, other: Path) -> None:
         assert mine.keys() == theirs.keys()
         assert all(mine[key].equal(theirs[key]) for key in mine), name
     assert numbers(run_dir) == numbers(other)
-    assert [row["step"] for row in numbers(run_dir)] == [*range(5, STEPS + 1, 5)]
+    assert [row["step"] for row in numbers(run_dir)] == [*range(1, STEPS + 1)]
     left = {path.name for path in run_dir.rglob("*") if path.name.endswith(".partial")}
     assert not left
 
