@@ -1,18 +1,46 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and what is said where a disk is full."""
 
+import contextlib
+import errno
 import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _UMASK = threading.Lock()
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what the system calls a disk without room
 PARTIAL = ".partial"  # ending of a file that is being written; what a kill leaves has it
 
 
+@contextlib.contextmanager
+def filling(path: Path) -> Iterator[None]:
+    """Around what writes to a path: the system's word on a full disk names neither disk nor remedy.
+
+    Raises:
+        OSError: the disk is full, or the user's share of it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = error.filename or path
+        raise OSError(f"{where}: the disk is full; make room on it, and try again") from error
+
+
 def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write(temporary)` beside `path`, then rename over it: readers see the old file or the new one."""
+    """Call `write(temporary)` beside `path`, then rename over it: readers see the old file or the new one.
+
+    Raises:
+        OSError: it cannot be written; of a full disk, with what helps.
+    """
+    with filling(path):
+        _atomic_write(path, write)
+
+
+def _atomic_write(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     os.close(handle)
@@ -28,6 +56,17 @@ def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def reserve(path: Path) -> None:
+    """Take the room that a file says it has: a memory map that meets a full disk kills its process instead.
+
+    Raises:
+        OSError: there is not so much.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def discard_partials(folder: Path) -> None:

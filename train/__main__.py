@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from dit.command import exit_status
+from dit.files import filling
 from train.config import TrainConfig
 from train.hardware import select
 from train.loop import train
@@ -125,7 +126,8 @@ def _train(arguments: list[str]) -> None:
                 json.dumps(plan.told() | {"assumed": assumed.strip()}) if run.json else assumed + plan.text()
             )
         else:
-            made = train(config, run.run_dir, hardware, run.profile)
+            with filling(run.run_dir):
+                made = train(config, run.run_dir, hardware, run.profile)
         if hardware.is_main:
             print(made)
     except Preempted:

@@ -18,6 +18,8 @@ from typing import Any
 from tqdm import tqdm
 
 from dit.files import atomic_write, sha256
+from dit.published import size_of
+from train.changes import note
 from train.hardware import Hardware
 from train.state import Counters, TrainState
 from train.together import Copy
@@ -72,8 +74,8 @@ class Checkpoints:
         tensors = state.tensors()
         if self.hardware.is_main:
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
             self._check_room(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
+            partial.mkdir(parents=True)
         self.hardware.wait_for_all()
         copy = self.hardware.copy(tensors)
         self._writing = threading.Thread(
@@ -85,9 +87,8 @@ class Checkpoints:
         free = shutil.disk_usage(self.run_dir).free
         if free < needed:
             raise OSError(
-                f"a checkpoint needs {needed / 1e9:.2f} GB, but the disk of {self.run_dir} has "
-                f"{free / 1e9:.2f} GB left; make room, and give the same command again: it goes on from "
-                "the last checkpoint"
+                f"a checkpoint needs {size_of(needed)}, but the disk of {self.run_dir} has {size_of(free)} "
+                "left; make room, and give the same command again: it goes on from the last checkpoint"
             )
 
     def _write(self, copy: Copy, partial: Path, folder: Path, header: dict[str, Any]) -> None:
@@ -136,15 +137,16 @@ class Checkpoints:
     def restore(self, state: TrainState) -> bool:
         """Read the last good checkpoint into the state; returns whether there is one.
 
-        One that is damaged is put aside, and said so.
+        One that is damaged is put aside, and said so, on the terminal and among the run's changes.
 
         Raises:
             ValueError: a checkpoint of an older or newer version, or all that there are are damaged.
         """
         self.wait()
-        hardware = self.hardware
+        hardware, damaged = self.hardware, {}
         while True:
-            last = checkpoints(self.run_dir)[-1:] if hardware.is_main else []
+            named = (self.run_dir / "checkpoints").glob("step_*") if hardware.is_main else ()
+            last = sorted(path for path in named if path.is_dir())[-1:]  # also one without its state
             step = hardware.largest(step_of(last[0]) if last else -1)
             if step < 0:
                 break
@@ -154,11 +156,14 @@ class Checkpoints:
             if hardware.largest(int(bool(reason))):
                 if hardware.is_main:
                     aside = folder.rename(_free(folder.with_name(f"{DAMAGED}_{folder.name}")))
+                    damaged[folder.name] = reason
                     tqdm.write(f"{folder}: {reason}; put aside as {aside.name}", file=sys.stderr)
                 continue
             _check_network(folder, header, state)
             hardware.read(state.tensors(), folder)
             state.restored(Counters(**{name: header[name] for name in asdict(Counters())}))
+            for name, reason in damaged.items():
+                note(self.run_dir, {"after": folder.name, "put_aside": name, "why": reason})
             return True
         hardware.wait_for_all()
         if next((self.run_dir / "checkpoints").glob(f"{DAMAGED}_step_*"), None):
@@ -207,7 +212,7 @@ def _free(path: Path) -> Path:
 def _damage(folder: Path, header: dict[str, Any]) -> str:
     """What is wrong with the files of a checkpoint; nothing if it is good."""
     if not set(asdict(Counters())) | {"files", "config"} <= set(header):
-        return f"{STATE} is damaged"
+        return f"{STATE} is damaged or missing"
     for name, expected in header["files"].items():
         try:
             if sha256(folder / name) != expected:

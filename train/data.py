@@ -11,7 +11,7 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from dit.files import atomic_write, discard_partials
+from dit.files import atomic_write, discard_partials, reserve
 from dit.remote import cache_dir
 from train import solids
 from train.config import TrainConfig
@@ -219,6 +219,7 @@ def _solids_path(num_pictures: int, side: int, seed: int) -> Path:
 
 def _draw(path: Path, num_pictures: int, side: int, seed: int) -> None:
     pictures = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num_pictures, side, side, 3))
+    reserve(path)
     with tqdm(total=num_pictures, desc="drawing solids", unit=" pictures") as bar:
         for start in range(0, num_pictures, CHUNK):
             stop = min(start + CHUNK, num_pictures)

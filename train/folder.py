@@ -11,6 +11,7 @@ from PIL import Image
 
 from dit.classes import imagenet_names
 from train.decode import read_picture
+from train.pictures import UnreadablePicture
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .avif .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .jp2 .tga".split()
@@ -69,9 +70,22 @@ class FolderPictures:
         return self._names[int(self._places[index])]
 
     def picture(self, index: int) -> Image.Image:
-        """The decoded picture. Raises UnreadablePicture."""
+        """The decoded picture.
+
+        Raises:
+            UnreadablePicture: it is damaged.
+            ValueError: it is gone: others in its place would be training on other data.
+        """
         title = self.title(index)
-        return read_picture(self.root / title, title)
+        try:
+            return read_picture(self.root / title, title)
+        except UnreadablePicture as error:
+            if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                raise
+            raise ValueError(
+                f"{self.name}: {title} was there at the start, and is gone; bring the folder back as it was, "
+                "and give the same command again: it goes on from the last checkpoint"
+            ) from error
 
     def fingerprint(self) -> str:
         """A digest of all files' names, sizes and times."""

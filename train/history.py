@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dit.weights import describe
+from train.changes import told
 from train.config import TrainConfig
 
 
@@ -59,6 +60,10 @@ class History:
             provenance,
             notes,
         )
+
+    def on_the_way(self) -> list[tuple[str, str]]:
+        """After which checkpoint something happened to it, and what; in words."""
+        return [(str(change.get("after")), told(change)) for change in self.changes]
 
     @property
     def name(self) -> str:

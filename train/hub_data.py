@@ -204,7 +204,8 @@ def _parse(name: str) -> tuple[str, dict[str, str]]:
         return str(folder), keys
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):
         raise ValueError(
-            f"{source}: there is no such folder; correct the name, or give a dataset on the Hub as OWNER/NAME"
+            f"{source}: there is no such folder; correct the name, bring the folder back, or give a "
+            "dataset on the Hub as OWNER/NAME"
         )
     return source, keys
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from train.batch import Batch
 from train.batches import Batches
+from train.changes import note
 from train.checkpoint import Checkpoints
 from train.config import TrainConfig
 from train.data import open_data
@@ -19,7 +20,7 @@ from train.loader import load_ahead, workers_for
 from train.plan import micro_batch_for, which_batch_would_fit
 from train.preemption import Preempted, Preemption
 from train.record import Recorder
-from train.run_folder import claim, claim_data, hold, note
+from train.run_folder import claim, claim_data, hold
 from train.state import TrainState, fresh_state
 from train.tracing import NoProfiler, Profiler
 

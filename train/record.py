@@ -18,12 +18,13 @@ import dit
 from dit.files import atomic_write
 from dit.weights import WeightsError, describe, write_weights
 from train.ceiling import matmul_ceiling, mfu
+from train.changes import changes_of
 from train.config import TrainConfig
 from train.data import Data
 from train.grid import decoder_for, draw_grid
 from train.hardware import Hardware
 from train.metrics import Meter
-from train.run_folder import changes_of, truncate_metrics
+from train.run_folder import truncate_metrics
 from train.state import TrainState
 from train.tracker import Tracker, open_tracker
 

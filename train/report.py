@@ -245,15 +245,9 @@ def _flat(value: Any, name: str = "") -> dict[str, str]:
 
 def _events(history: History) -> str:
     rows: dict[str, str] = {}
-    for change in history.changes:
-        new = change.get("set") if isinstance(change.get("set"), dict) else {}
-        said = [f"{k} set to {v}" for k, v in new.items()]
-        if "other_pictures" in change:
-            said.append(f"the pictures of {change['other_pictures']} had changed")
-        if "went_back_from" in change:
-            said.append(f"went back to it from step {change['went_back_from']}, as numbers were not finite")
-        title = f"after {change.get('after')}"
-        rows[title] = "; ".join([*([rows[title]] if title in rows else []), ", ".join(said)])
+    for after, what in history.on_the_way():
+        title = f"after {after}"
+        rows[title] = "; ".join([*([rows[title]] if title in rows else []), what])
     if skipped := [(step, value) for step, value in history.series("skipped") if value]:
         last = next(step for step, value in skipped if value == skipped[-1][1])  # they are counted on
         rows["steps skipped"] = f"{skipped[-1][1]:g}, the last by step {last:g}"

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from dit import files
 from dit.files import atomic_write
+from train.changes import note
 from train.checkpoint import PARTIAL, checkpoints, step_of
 from train.config import RESUMABLE, TrainConfig
 from train.data import Data
@@ -157,30 +158,6 @@ def _settings(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(
             f"{path}: expected the settings as JSON, found {error}; mend it, or give a new --run-dir"
-        ) from error
-
-
-def note(run_dir: Path, change: dict[str, Any]) -> None:
-    """Add a line to changes.jsonl: what happened to the run, after which checkpoint."""
-    history = changes_of(run_dir)
-    if history[-1:] == [change]:  # written by a process that was killed before it wrote the settings
-        return
-    lines = "".join(json.dumps(line) + "\n" for line in [*history, change])
-    atomic_write(run_dir / "changes.jsonl", lambda temporary: temporary.write_text(lines))
-
-
-def changes_of(run_dir: Path) -> list[dict[str, Any]]:
-    """What was set anew when the run was continued, when it went back, and after which checkpoint.
-
-    Raises:
-        ValueError: changes.jsonl is damaged.
-    """
-    path = run_dir / "changes.jsonl"
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: expected a line of JSON a change, found {error}; mend it, or give a new --run-dir"
         ) from error
 
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
-from dit.files import atomic_write, discard_partials
+from dit.files import atomic_write, discard_partials, reserve
 from dit.remote import cache_dir
 from train.loader import load_ahead
 from train.picture_data import PictureData, note, to_network
@@ -96,6 +96,7 @@ def _key(data: PictureData) -> str:
 def _decode(data: PictureData, path: Path, rest: Path, num_workers: int) -> None:
     n, side, channels = len(data), data.info.side, data.info.channels
     pictures = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(n, side, side, channels))
+    reserve(path)
     labels, skipped = np.zeros(n, np.int64), {}
     with tqdm(total=n, desc="decoding pictures", unit=" pictures") as bar:
         chunks = load_ahead(_Chunks(data), 0, -(-n // CHUNK), num_workers if n > FEW else 0)

@@ -4,8 +4,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from dit.files import filling
 from ui.child import answer
-from ui.runs import TrainingRun
+from ui.run import TrainingRun
 
 UPLOAD = 3600.0  # seconds that an upload may take
 MAX_TOKEN = 200  # letters
@@ -25,13 +26,15 @@ async def export(run: TrainingRun, target: Path) -> Path:
 
     Raises:
         ValueError: no weights yet, or a model that diffusers cannot open.
+        OSError: it cannot be written.
     """
     source = _ready(run)
     with tempfile.TemporaryDirectory(prefix="dit-lab-") as made:
         folder = Path(made) / run.name
         await answer(["dit.hub", "export", source, str(folder)])
         archive = target / f"{run.name}-diffusers.zip"
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as opened:  # weights do not compress
+        stored = zipfile.ZIP_STORED  # weights do not compress
+        with filling(archive), zipfile.ZipFile(archive, "w", stored) as opened:
             for path in sorted(folder.rglob("*")):
                 opened.write(path, path.relative_to(folder.parent))
     return archive

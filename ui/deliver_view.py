@@ -43,7 +43,7 @@ def build(runs: Runs, choice: gr.Dropdown) -> None:
             with tempfile.TemporaryDirectory(prefix="dit-lab-") as folder:
                 made = await deliver.export(runs.named(name or ""), Path(folder))
                 return save_file_to_cache(made, file.GRADIO_CACHE), ""
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             return gr.skip(), complaint_html(str(error))
 
     async def on_push(name: str | None, repo: str, secret: str, hidden: bool) -> tuple[str, str]:
@@ -51,7 +51,7 @@ def build(runs: Runs, choice: gr.Dropdown) -> None:
             address = html.escape(
                 await deliver.push(runs.named(name or ""), repo, secret, hidden), quote=True
             )
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             return complaint_html(str(error)), ""
         return f'<p>It is there: <a href="{address}" target="_blank" rel="noopener">{address}</a></p>', ""
 

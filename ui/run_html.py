@@ -10,16 +10,17 @@ from train.curves import chart, number
 from train.report import figures, resumed_after
 from ui.costs import duration, numbers_html
 from ui.pictures import data_url
-from ui.runs import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, STOPPED, TrainingRun
+from ui.run import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, STOPPED, TrainingRun
 
 DRAWN = ("Loss", "Gradient norm", "Learning rate", "Speed")  # of the report's figures; one run has all
 COMPARED = ("Loss",)  # of several runs
+MOST_CHANGES = 3  # that are told of a run
 GRID_PIXELS = 1100  # longest side of samples in the page
 SAID = {
     RUNNING: "training",
     PAUSED: "paused: Resume goes on from its checkpoint",
     STOPPED: "stopped before its end: its weights can be used, and Resume goes on",
-    INTERRUPTED: "interrupted: its process is gone; Resume goes on from its last checkpoint",
+    INTERRUPTED: "interrupted: its process is gone",
     FINISHED: "finished",
     FAILED: "failed",
 }
@@ -39,6 +40,7 @@ CSS = (
 .dl-run progress::-webkit-progress-value, .dl-run progress::-moz-progress-bar {
   background: var(--color-accent); }
 .dl-run .dl-state { margin: 2px; overflow-wrap: anywhere; }
+.dl-run .dl-change { font-size: 13px; color: var(--dl-faint); }
 .dl-run .dl-curves { display: grid; gap: 12px; margin-top: 12px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
 .dl-run figure { margin: 0; min-width: 0; border: 1px solid var(--border-color-primary); border-radius: 8px;
@@ -67,11 +69,12 @@ CSS = (
 def state_html(run: TrainingRun) -> str:
     """How far a run is, and its numbers."""
     share = min(1.0, run.step / run.total_steps) if run.total_steps else 0.0
+    changes = "".join(f'<p class="dl-state dl-change">{html.escape(one)}</p>' for one in happened(run))
     return (
         f'<div class="dl-run"><p class="dl-state"><b>{html.escape(run.name)}</b>: '
         f"{html.escape(state_of(run))}</p>"
         f'<progress value="{share:.4f}" aria-label="share of the steps that are done"></progress>'
-        f"{numbers_html(facts(run))}</div>"
+        f"{changes}{numbers_html(facts(run))}</div>"
     )
 
 
@@ -93,8 +96,20 @@ def state_of(run: TrainingRun) -> str:
     if run.state == RUNNING and not run.history:
         return f"beginning: {run.said[:160] or 'reading its libraries'} …"
     if run.state == FAILED:
-        return f"failed: {run.said.removeprefix('error: ')}"
-    return SAID[run.state]
+        return f"failed: {run.said.removeprefix('error: ')} ({_resume(run)})"
+    if run.state == INTERRUPTED and run.saved == run.total_steps > 0:
+        return "all steps are done, but its weights are missing or damaged: Resume writes them again"
+    return SAID[run.state] + (f"; {_resume(run)}" if run.state == INTERRUPTED else "")
+
+
+def _resume(run: TrainingRun) -> str:
+    return f"Resume goes on from step {run.saved:,}" if run.saved else "Resume begins anew"
+
+
+def happened(run: TrainingRun) -> list[str]:
+    """What happened to it on its way, the last few; in sentences."""
+    told = run.history.on_the_way()[-MOST_CHANGES:] if run.history else []
+    return [f"At step {after.removeprefix('step_').lstrip('0') or 0}: {what}." for after, what in told]
 
 
 def facts(run: TrainingRun) -> list[tuple[str, str]]:

@@ -8,72 +8,34 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from dit.files import PARTIAL, atomic_write, filling
+from ui.run import (
+    FINISHED,
+    LOG,
+    NOTE,
+    PAUSED,
+    RUNNING,
+    START,
+    STOPPED,
+    TrainingRun,
+    holder_of,
+    object_of,
+    touched,
+)
 
-from dit.files import atomic_write
-from train.history import History
-
-RUNNING, PAUSED, STOPPED = "running", "paused", "stopped"
-INTERRUPTED, FINISHED, FAILED = "interrupted", "finished", "failed"
-STATES = (RUNNING, PAUSED, STOPPED, INTERRUPTED, FINISHED, FAILED)
 ROOT = Path(__file__).resolve().parent.parent  # where the trainer is found
-LOG = "train.log"  # what the trainer says, of every start
-NOTE = "page.json"  # what a visitor wanted last
-START = "--- started: "  # first line of each start in the log
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 PATIENCE = 60.0  # seconds that a trainer has for its checkpoint when the page ends
-TAIL = 4000  # bytes of the log that are looked at
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """A run as its folder tells it at a moment."""
-
-    folder: Path
-    state: str  # one of STATES
-    wanted: str  # what a visitor wanted last: RUNNING, PAUSED or STOPPED; "" of a run that nobody began here
-    settings: dict[str, Any]  # config.json; empty before the trainer has written it
-    history: History | None  # its lines and grids; None before the first line
-    said: str  # the last line of the trainer, or why it failed
-
-    @property
-    def name(self) -> str:
-        """The folder's."""
-        return self.folder.name
-
-    @property
-    def step(self) -> int:
-        """Optimizer steps done, as far as is logged."""
-        return self.history.steps if self.history else 0
-
-    @property
-    def total_steps(self) -> int:
-        """Of the whole run; 0 where that is not known yet."""
-        return int(self.settings.get("total_steps", 0))
-
-    @property
-    def weights(self) -> Path | None:
-        """The averaged weights, once there are some."""
-        path = self.folder / "weights.safetensors"
-        return path if path.exists() else None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """By the speed of late; None before the first line, or where it does not run."""
-        speed = self.history.rows[-1].get("images_per_second") if self.history else None
-        if self.state != RUNNING or not speed:
-            return None
-        return (self.total_steps - self.step) * self.settings.get("batch_size", 0) / speed
 
 
 class Runs:
@@ -88,7 +50,7 @@ class Runs:
 
     def found(self) -> list[TrainingRun]:
         """Every run, the one that was touched last first."""
-        return [self.read(path) for path in sorted(self._folders(), key=_touched, reverse=True)]
+        return [self.read(path) for path in sorted(self._folders(), key=touched, reverse=True)]
 
     def named(self, name: str) -> TrainingRun:
         """One of them. Raises ValueError where there is none of that name."""
@@ -107,53 +69,22 @@ class Runs:
         )
 
     def read(self, folder: Path) -> TrainingRun:
-        """A run's folder, forgiving of what is half-written."""
-        settings, note = _object(folder / "config.json"), _object(folder / NOTE)
-        said = _last_start(folder / LOG)
-        try:
-            history = History.of(folder)
-        except (ValueError, OSError):  # nothing told yet
-            history = None
-        wanted = note.get("wanted") if note.get("wanted") in (RUNNING, PAUSED, STOPPED) else ""
-        state = self._state(folder, settings, wanted, said)
-        return TrainingRun(folder, state, wanted, settings, history, _summary(said))
-
-    def _state(self, folder: Path, settings: dict[str, Any], wanted: str, said: list[str]) -> str:
-        if self.process_of(folder) is not None:
-            return RUNNING
-        done = max(
-            (int(path.name[5:]) for path in folder.glob("checkpoints/step_*") if path.name[5:].isdigit()),
-            default=0,
-        )
-        if (
-            settings
-            and done >= settings.get("total_steps", 0) > 0
-            and (folder / "weights.safetensors").exists()
-        ):
-            return FINISHED
-        if wanted in (PAUSED, STOPPED):
-            return wanted
-        return FAILED if any(line.startswith("error:") for line in said) else INTERRUPTED
+        """The run in a folder."""
+        return TrainingRun.of(folder, self.process_of(folder) is not None)
 
     def process_of(self, folder: Path) -> int | None:
         """The process that trains in a folder; None if there is none. Pid 0: it has not told its own yet."""
         child = self._children.get(folder.name)
         if child is not None and child.poll() is None:
             return child.pid
-        lock = FileLock(folder / ".lock", timeout=0)
-        if not Path(lock.lock_file).exists():
-            return None
-        try:
-            with lock:
-                return None
-        except Timeout:  # the trainer has it, and keeps it while it lives
-            return int(_object(folder / "process.json").get("pid", 0))
+        return holder_of(folder)
 
     def start(self, name: str, arguments: Sequence[str]) -> TrainingRun:
         """Begin a run in a new folder. arguments: of `python -m train`, without --run-dir.
 
         Raises:
             ValueError: there is one of that name, the name cannot be one, or too many train already.
+            OSError: its folder cannot be written.
         """
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ValueError(
@@ -162,13 +93,17 @@ class Runs:
             )
         folder = self.folder / name
         with self._lock:
-            if folder.exists():
+            if not _is_free(folder):
                 raise ValueError(
                     f"there is a run called {name!r} already; give another name, or resume that one"
                 )
             self._check_room()
-            folder.mkdir(parents=True)
-            self._spawn(folder, arguments)
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._spawn(folder, arguments)
+            except BaseException:  # of a full disk: nothing that would take the name stays
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
         return self.read(folder)
 
     def resume(self, name: str) -> TrainingRun:
@@ -176,6 +111,7 @@ class Runs:
 
         Raises:
             ValueError: it trains already, is finished, or too many others train.
+            OSError: its folder cannot be written.
         """
         run = self.named(name)
         if run.state in (RUNNING, FINISHED):
@@ -183,7 +119,7 @@ class Runs:
         with self._lock:
             self._check_room()
             # Before the trainer has written its settings there is only what it was started with.
-            known = [] if run.settings else _object(run.folder / NOTE).get("arguments", [])
+            known = [] if run.settings else object_of(run.folder / NOTE).get("arguments", [])
             self._spawn(run.folder, known)
         return self.read(run.folder)
 
@@ -192,6 +128,7 @@ class Runs:
 
         Raises:
             ValueError: none trains there.
+            OSError: its folder cannot be written.
         """
         self._end(name, PAUSED)
 
@@ -222,7 +159,8 @@ class Runs:
         if process is None:
             raise ValueError(f"{name} is {run.state}: it does not train now")
         _note(run.folder, {"wanted": wanted})
-        os.kill(process, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(process, signal.SIGTERM)
 
     def _check_room(self) -> None:
         if self._closed:
@@ -239,7 +177,7 @@ class Runs:
         command = command_of(folder, arguments)
         noted = {"wanted": RUNNING} | ({"arguments": list(arguments)} if arguments else {})
         _note(folder, noted)
-        with (folder / LOG).open("ab") as log:
+        with filling(folder / LOG), (folder / LOG).open("ab") as log:
             log.write(f"{START}{' '.join(command[1:])}\n".encode())
             log.flush()
             # In a session of its own: a Ctrl-C on the terminal is for the page, which ends it by `close`.
@@ -253,48 +191,18 @@ class Runs:
             )
 
 
+def _is_free(folder: Path) -> bool:
+    """Whether a folder is not there, or holds no more than a page that was killed had begun to write."""
+    return not folder.exists() or (
+        folder.is_dir() and all(path.name.endswith(PARTIAL) for path in folder.iterdir())
+    )
+
+
 def command_of(folder: Path, arguments: Sequence[str]) -> list[str]:
     """What trains in a folder: the same that anybody can give on a terminal."""
     return [sys.executable, "-m", "train", *arguments, "--run-dir", str(folder)]
 
 
 def _note(folder: Path, values: dict[str, Any]) -> None:
-    told = json.dumps(_object(folder / NOTE) | values, indent=1) + "\n"
+    told = json.dumps(object_of(folder / NOTE) | values, indent=1) + "\n"
     atomic_write(folder / NOTE, lambda temporary: temporary.write_text(told))
-
-
-def _touched(folder: Path) -> float:
-    """When a run was last written to."""
-    times = [
-        path.stat().st_mtime
-        for name in (NOTE, "metrics.jsonl", "config.json")
-        if (path := folder / name).exists()
-    ]
-    return max(times, default=0.0)
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _last_start(path: Path) -> list[str]:
-    """What the trainer has said since it was started last, a progress bar's states as lines."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return []
-    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
-    starts = [i for i, line in enumerate(lines) if line.startswith(START)]
-    return lines[starts[-1] + 1 :] if starts else lines
-
-
-def _summary(said: list[str]) -> str:
-    """An error's line, or else the last."""
-    errors = [line for line in said if line.startswith("error:")]
-    return (errors or said or [""])[-1][:500]

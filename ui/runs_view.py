@@ -8,8 +8,9 @@ from gradio.processing_utils import save_file_to_cache
 
 from ui.grid_view import SAVE
 from ui.pictures import empty_html
+from ui.run import FAILED, INTERRUPTED, PAUSED, RUNNING, STOPPED
 from ui.run_html import curves_html, samples_html, state_html
-from ui.runs import FAILED, INTERRUPTED, PAUSED, RUNNING, STOPPED, Runs
+from ui.runs import Runs
 
 EVERY = 1.5  # seconds between two looks at a run
 NONE = empty_html("No run yet: start one, and watch it learn here")
@@ -105,7 +106,10 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> tuple[gr.
         if run.weights is None:
             said = "this run has no weights yet; wait for its first checkpoint"
             raise gr.Error(said, print_exception=False)
-        return save_file_to_cache(run.weights, file.GRADIO_CACHE)
+        try:
+            return save_file_to_cache(run.weights, file.GRADIO_CACHE)
+        except OSError as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
     timer.tick(look, seen, shown, **latest)
     for event in (choice.input, others.input):

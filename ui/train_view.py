@@ -72,7 +72,7 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
             told, preview = await ask_trainer.look(form.data, form.image_size)
             form = fitted(form, told)
             plan = await ask_trainer.estimate(form.arguments())
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             return complaint_html(str(error)), wanted
         title = wanted or name_of(form, [run.name for run in runs.found()])
         left_out = unpacked.left_out if unpacked else ()
@@ -86,7 +86,7 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
                 form = fitted(form, (await ask_trainer.look(form.data, form.image_size))[0])
             title = wanted or name_of(form, [run.name for run in runs.found()])
             run = await asyncio.to_thread(runs.start, title, form.arguments())
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         return run.name, ""
 
@@ -172,6 +172,7 @@ def unpacked_once(archive: Path, folder: Path, limits: Limits) -> Unpacked:
 
     Raises:
         ValueError: it is refused.
+        OSError: it cannot be written.
     """
     target = folder / sha256(archive)[:16]
     if target.is_dir():

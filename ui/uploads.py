@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from dit.files import filling
 from ui.limits import Limits
 
 SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff".split())
@@ -37,6 +38,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Unpacked:
 
     Raises:
         Refused: it is no zip, damaged, encrypted, too large, or would write elsewhere.
+        OSError: it cannot be written.
     """
     size = archive.stat().st_size
     if size > limits.upload_bytes:
@@ -46,7 +48,8 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Unpacked:
             wanted, left_out = _wanted(opened, limits)
             folder.mkdir(parents=True)
             try:
-                _extract(opened, wanted, folder, limits)
+                with filling(folder):
+                    _extract(opened, wanted, folder, limits)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise

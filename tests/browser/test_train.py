@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.browser import Served, serve, set_slider
 from tests.train.picture_files import picture, png
-from ui.runs import RUNNING, Runs
+from ui.run import RUNNING
+from ui.runs import Runs
 
 LONG = 120_000  # milliseconds that a trainer may take to begin
 

@@ -136,7 +136,7 @@ def test_classes_without_pictures_are_told(tmp_path, cache, capsys):
 
 
 def test_what_is_no_data_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no such folder; correct the name, or give .* OWNER/NAME"):
+    with pytest.raises(ValueError, match="no such folder; correct the name, bring .* OWNER/NAME"):
         open_data(config(data="cifar10"))
     (tmp_path / "set.zip").write_bytes(b"PK")
     with pytest.raises(ValueError, match="is a file; unpack it"):

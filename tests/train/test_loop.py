@@ -28,6 +28,7 @@ from dit.settings import SampleSettings
 from train import objective
 from train.__main__ import main
 from train.batches import Batches
+from train.changes import changes_of
 from train.checkpoint import checkpoints, step_of
 from train.config import TrainConfig
 from train.data import SolidsData, open_data
@@ -432,7 +433,7 @@ def test_a_run_that_ends_in_an_error_lets_go_of_its_folder(finished, tmp_path, n
     assert kept.type is KeyboardInterrupt
 
 
-@pytest.mark.parametrize("what", ["cut", "changed", "gone", "state"])
+@pytest.mark.parametrize("what", ["cut", "changed", "gone", "state", "no state"])
 def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_serves(
     what, finished, tmp_path, no_samples, capsys
 ):
@@ -447,11 +448,15 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_serves(
         file.write_bytes(data)
     elif what == "gone":
         file.unlink()
+    elif what == "no state":
+        (last / "state.json").unlink()
     else:
         (last / "state.json").write_text('{"format": 2, "st')
     assert identical(train(TINY, tmp_path, CPU), finished / "weights.safetensors")
     assert str(last) in capsys.readouterr().err
     assert (last.parent / f"damaged_{last.name}").is_dir()  # nothing is lost
+    [change] = changes_of(tmp_path)
+    assert change["put_aside"] == last.name and change["why"] and change["after"] < last.name
 
 
 def test_if_all_checkpoints_are_damaged_the_run_does_not_begin_anew(tmp_path, no_samples):

@@ -12,8 +12,9 @@ from filelock import FileLock
 
 from tests.train.picture_files import picture, picture_folder
 from train.__main__ import main
+from train.changes import changes_of
 from train.hardware import select
-from train.run_folder import LOCK, PATIENCE, PROCESS, changes_of, hold, truncate_metrics
+from train.run_folder import LOCK, PATIENCE, PROCESS, hold, truncate_metrics
 
 
 def steps(run_dir: Path) -> list[int]:

@@ -11,7 +11,8 @@ import dit
 from tests.hub import LoopbackHub, serve
 from tests.run_folders import write_run
 from ui.deliver import export, push
-from ui.runs import Runs, TrainingRun
+from ui.run import TrainingRun
+from ui.runs import Runs
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from train.history import History
+from ui.run import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, STOPPED, TrainingRun
 from ui.run_html import curves_html, facts, samples_html, state_html, state_of
-from ui.runs import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, STOPPED, TrainingRun
 
 
 def made(

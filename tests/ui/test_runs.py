@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ui import runs as module
-from ui.runs import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, STOPPED, Runs, TrainingRun
+from ui.run import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, STOPPED, TrainingRun
+from ui.runs import Runs
 
 TINY = ["smoke", "--model=DiT-N/8", "--image-size=16", "--num-pictures=64", "--batch-size=8", "--device=cpu"]
 TINY += ["--log-every=1", "--sample-every=1000000", "--checkpoint-every=20", "--tracker=none", "--compile=no"]

@@ -30,7 +30,8 @@ from ui.downloads import Download, Downloads
 from ui.limits import Limits
 from ui.opening import open_studio
 from ui.request import Request, Wish, parse
-from ui.runs import INTERRUPTED, RUNNING, Runs
+from ui.run import INTERRUPTED, RUNNING
+from ui.runs import Runs
 from ui.studio import Studio
 from ui.tickets import Closed
 from ui.turns import Turns
