@@ -7,8 +7,8 @@ import gradio as gr
 from ui import deliver_view, run_html, runs_view, train_view
 from ui.controls import chosen
 from ui.explore import Explore
-from ui.limits import Limits
 from ui.trained import Trained
+from ui.upload_store import UploadStore
 
 CSS = train_view.CSS + run_html.CSS
 ABOUT = """Choose pictures and a model, and **watch it learn**: the same noise becomes clearer pictures as
@@ -17,17 +17,22 @@ OFF = """**Training is off on this public page**: it would take the machine from
 Space, or run `make demo` on your own machine, and train here."""
 
 
-def build(trained: Trained, limits: Limits, tab: gr.Tab, explore: Explore, tabs: gr.Tabs) -> None:
-    """Lay out the tab and wire it, inside the Blocks that is open. tabs: those of the page."""
+def build(
+    trained: Trained, uploads: UploadStore | None, tab: gr.Tab, explore: Explore, tabs: gr.Tabs
+) -> None:
+    """Lay out the tab and wire it, inside the Blocks that is open.
+
+    uploads: None where nobody trains. tabs: those of the page.
+    """
     runs = trained.runs
-    if runs is None:
+    if runs is None or uploads is None:
         gr.Markdown(OFF, elem_id="train-off")
         gr.DuplicateButton(elem_id="duplicate")
         return
     gr.Markdown(ABOUT, elem_id="train-about")
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            start, started = train_view.build(runs, limits)
+            start, started = train_view.build(runs, uploads)
         with gr.Column(scale=3, min_width=300):
             choice, draw = runs_view.build(runs, tab, started, start)
             deliver_view.build(runs, choice)

@@ -7,15 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from dit.files import sha256
 from ui import ask_trainer
 from ui.costs import complaint_html
-from ui.limits import Limits
 from ui.runs import Runs
 from ui.train_form import PRESETS, SIDES, SOLIDS, Form, name_of, shown
-from ui.uploads import Refused, Unpacked, unpack
+from ui.upload_store import UploadStore
+from ui.uploads import Unpacked
 
-UPLOADS = ".uploads"  # below the folder of runs: pictures that visitors have sent
 DRAWN, ZIP, FOLDER, HUB = "drawn by code", "a .zip", "a folder here", "a dataset on the Hub"
 WELCOME = "<p>Check first: it looks at the pictures, and says how long it will take.</p>"
 CSS = """
@@ -52,7 +50,7 @@ class Fields:
 NAMES = tuple(Fields.__dataclass_fields__)
 
 
-def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
+def build(runs: Runs, uploads: UploadStore) -> tuple[Any, gr.Textbox]:
     """Lay out the form and wire it; returns the event after which there is a new run, and what names it."""
     fields = _fields()
     check = gr.Button("Check and estimate", elem_id="train-check")
@@ -68,7 +66,7 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
 
     async def on_check(wanted: str, *values: Any) -> tuple[str, str]:
         try:
-            form, unpacked = await asyncio.to_thread(form_of, runs, limits, values)
+            form, unpacked = await asyncio.to_thread(form_of, uploads, values)
             told, preview = await ask_trainer.look(form.data, form.image_size)
             form = fitted(form, told)
             plan = await ask_trainer.estimate(form.arguments())
@@ -81,7 +79,7 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
 
     async def on_start(wanted: str, *values: Any) -> tuple[str, str]:
         try:
-            form, _ = await asyncio.to_thread(form_of, runs, limits, values)
+            form, _ = await asyncio.to_thread(form_of, uploads, values)
             if form.data != SOLIDS:
                 form = fitted(form, (await ask_trainer.look(form.data, form.image_size))[0])
             title = wanted or name_of(form, [run.name for run in runs.found()])
@@ -149,7 +147,7 @@ def _fields() -> Fields:
     )
 
 
-def form_of(runs: Runs, limits: Limits, values: tuple[Any, ...]) -> tuple[Form, Unpacked | None]:
+def form_of(uploads: UploadStore, values: tuple[Any, ...]) -> tuple[Form, Unpacked | None]:
     """What the controls' values, in their order, ask for; an upload is unpacked.
 
     Raises:
@@ -160,26 +158,11 @@ def form_of(runs: Runs, limits: Limits, values: tuple[Any, ...]) -> tuple[Form, 
     if source == ZIP:
         if not sent["upload"]:
             raise ValueError("no .zip has been uploaded yet; choose one, or other pictures")
-        unpacked = unpacked_once(Path(sent["upload"]), runs.folder / UPLOADS, limits)
+        unpacked = uploads.unpacked(Path(sent["upload"]))
         data = str(unpacked.folder)
     else:
         data = {DRAWN: SOLIDS, FOLDER: sent["folder"], HUB: sent["hub"]}.get(source)
     return Form.of(sent | {"data": data}), unpacked
-
-
-def unpacked_once(archive: Path, folder: Path, limits: Limits) -> Unpacked:
-    """An upload's pictures, in a folder that is called by its contents: the same file is unpacked once.
-
-    Raises:
-        ValueError: it is refused.
-    """
-    target = folder / sha256(archive)[:16]
-    if target.is_dir():
-        return Unpacked(target, sum(1 for path in target.rglob("*") if path.is_file()), ())
-    try:
-        return unpack(archive, target, limits)
-    except Refused as error:
-        raise ValueError(f"{archive.name}: {error}") from error
 
 
 def fitted(form: Form, told: dict[str, Any]) -> Form:
