@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -48,7 +49,8 @@ def remove(folder: Path) -> None:
     if away.is_symlink():
         away.unlink()  # and what it leads to stays
     else:
-        shutil.rmtree(away)
+        with contextlib.suppress(FileNotFoundError):  # another process has `discard_removed` do it
+            shutil.rmtree(away)
 
 
 def discard_removed(parent: Path) -> None:

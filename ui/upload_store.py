@@ -53,7 +53,8 @@ class UploadStore:
                 raise ValueError(f"{archive.name}: {error}") from error
 
     def expire(self) -> None:
-        """Remove what no run needs and nobody has used for long, and what killed servers left."""
+        """Remove what no run needs and nobody has used for long, and what killed servers left over."""
+        discard_removed(self.runs)
         if self.folder.is_dir():
             with self._alone():
                 self._expire()
