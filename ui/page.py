@@ -93,7 +93,7 @@ def build(studio: Studio, runs: Runs | None = None) -> Page:
             with gr.Tab("Trade-off", id="tradeoff") as second:
                 refresh = tradeoff.build(studio, turns, explored, tabs, address)
             with gr.Tab("Train", id="train") as fourth:
-                train_tab.build(trained, uploads, fourth, explored, tabs)
+                watch = train_tab.build(trained, turns, uploads, fourth, explored, tabs, address)
             with gr.Tab("Models", id="models") as third:
                 fetching = models.build(studio, turns, third, refresh)
                 limits_html.build(limits, runs is not None)
@@ -110,6 +110,8 @@ def build(studio: Studio, runs: Runs | None = None) -> Page:
         quick = {"show_progress": "hidden", "api_visibility": "private"}
         refresh(demo.load(trained.look, None, None, **quick).then(studio.ask_hub, None, None, **quick))
         address.wire(demo)
-        for tab in (first, second):  # after the address: what the server answers would hold up its listeners
+        # After the address: what the server answers would hold up its listeners.
+        watch()
+        for tab in (first, second):
             refresh(tab.select(trained.look, None, None, queue=False, **quick))
     return Page(demo.queue(max_size=limits.waiting), turns, fetching, uploads)

@@ -14,7 +14,9 @@ from ui.train_form import PRESETS, SIDES, SOLIDS, Form, name_of, shown
 from ui.upload_store import UploadStore
 from ui.uploads import Unpacked
 
-DRAWN, ZIP, FOLDER, HUB = "drawn by code", "a .zip", "a folder here", "a dataset on the Hub"
+DRAWN, ZIP, FOLDER, HUB = "code", "zip", "folder", "hub"
+SOURCES = {"drawn by code": DRAWN, "a .zip": ZIP, "a folder here": FOLDER, "a dataset on the Hub": HUB}
+MAX_DATASET = 200  # letters of its name
 WELCOME = "<p>Check first: it looks at the pictures, and says how long it will take.</p>"
 CSS = """
 .dl-data img { max-width: 100%; image-rendering: pixelated; border-radius: 6px; margin-top: 6px; }
@@ -50,8 +52,8 @@ class Fields:
 NAMES = tuple(Fields.__dataclass_fields__)
 
 
-def build(runs: Runs, uploads: UploadStore) -> tuple[Any, gr.Textbox]:
-    """Lay out the form and wire it; returns the event after which there is a new run, and what names it."""
+def build(runs: Runs, uploads: UploadStore) -> tuple[Fields, Any, gr.Textbox]:
+    """Lay out the form and wire it; returns its controls, the event of a new run, and what names that."""
     fields = _fields()
     check = gr.Button("Check and estimate", elem_id="train-check")
     found = gr.HTML(WELCOME, elem_id="train-found")
@@ -92,12 +94,12 @@ def build(runs: Runs, uploads: UploadStore) -> tuple[Any, gr.Textbox]:
     fields.source.change(on_source, fields.source, where, queue=False, **quick)
     check.click(on_check, [name, *fields.inputs()], [found, name], concurrency_limit=2, **quick)
     event = start.click(on_start, [name, *fields.inputs()], [started, name], concurrency_limit=2, **quick)
-    return event, started
+    return fields, event, started
 
 
 def _fields() -> Fields:
     usual = Form()
-    source = gr.Radio([DRAWN, ZIP, FOLDER, HUB], value=DRAWN, label="Pictures", elem_id="train-source")
+    source = gr.Radio(list(SOURCES.items()), value=DRAWN, label="Pictures", elem_id="train-source")
     upload = gr.File(
         label="A .zip of pictures, a folder for each class", file_types=[".zip"], visible=False,
         elem_id="train-upload", height=120,
@@ -107,7 +109,11 @@ def _fields() -> Fields:
         elem_id="train-folder", max_length=500,
     )  # fmt: skip
     hub = gr.Textbox(
-        label="Dataset", placeholder="uoft-cs/cifar10", visible=False, elem_id="train-hub", max_length=200
+        label="Dataset",
+        placeholder="uoft-cs/cifar10",
+        visible=False,
+        elem_id="train-hub",
+        max_length=MAX_DATASET,
     )
     with gr.Row():
         preset = gr.Dropdown(
