@@ -4,6 +4,8 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 _UMASK = threading.Lock()
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what the system calls a disk without room
 PARTIAL = ".partial"  # ending of a file that is being written; what a kill leaves has it
+REMOVED = ".removed"  # folder beside those that are being removed
 
 
 @contextlib.contextmanager
@@ -74,6 +77,23 @@ def discard_partials(folder: Path) -> None:
     for pattern in (f".*{PARTIAL}", ".tmp??????"):  # the latter is safetensors' own, while it writes ours
         for left in folder.rglob(pattern):
             left.unlink()
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with all in it. It is gone at once: what a kill leaves of it lies elsewhere."""
+    away = folder.parent / REMOVED / f"{folder.name}.{secrets.token_hex(4)}"
+    away.parent.mkdir(exist_ok=True)
+    folder.rename(away)
+    if away.is_symlink():
+        away.unlink()  # and what it leads to stays
+    else:
+        with contextlib.suppress(FileNotFoundError):  # another process has `discard_removed` do it
+            shutil.rmtree(away)
+
+
+def discard_removed(parent: Path) -> None:
+    """Finish what killed processes left of `remove` in a folder."""
+    shutil.rmtree(parent / REMOVED, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

@@ -10,7 +10,8 @@ WIDTH, HEIGHT = 560, 260  # units of the drawing; it scales with the page
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 10, 30  # margins
 POINTS = 600  # drawn of a curve at the most: means of stretches
 SMOOTHING = 0.06  # of the run: the width of the average that the strong line shows
-DECADES = 10.0  # of a ratio from which a positive quantity is drawn over a logarithmic axis
+NARROWEST = 1.05  # ratio that a logarithmic axis spans at the least: marks with the same label tell nothing
+MARKS = 3  # on an axis, at the least
 
 Points = Sequence[tuple[float, float]]
 
@@ -41,25 +42,46 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
 
-def axis(values: Sequence[float], may_be_log: bool = False) -> Axis:
-    """An axis with room for all values and some five round ticks."""
+def axis(values: Sequence[float], log: bool = False) -> Axis:
+    """An axis with room for all values and some five round ticks.
+
+    log: logarithmic, whatever the range; linear all the same where a value is not above 0.
+    """
     low, high = min(values), max(values)
-    if may_be_log and low > 0 and high / low > DECADES:
-        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-        steps = (1, 2, 5) if last - first <= 2 else (1,)
-        every = max(1, (last - first) // 5)
-        marks = [m * 10.0**e for e in range(first, last + 1, every) for m in steps]
-        return Axis(low / 1.1, high * 1.1, True, [m for m in marks if low / 1.1 <= m <= high * 1.1])
+    if log and low > 0:
+        pad = max((high / low) ** 0.04, math.sqrt(NARROWEST * low / high))
+        low, high = low / pad, high * pad
+        return Axis(low, high, True, _log_ticks(low, high))
     if high - low <= 1e-9 * max(abs(high), abs(low)):
         pad = abs(high) * 0.1 or 1.0
         low, high = low - pad, high + pad
     pad = (high - low) * 0.04
     low, high = (0.0 if 0 <= low < 0.3 * high else low - pad), high + pad
+    return Axis(low, high, False, _even_ticks(low, high))
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten; where these are too few, 1-2-5, then finer ones, and in a narrow range even steps."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    every = max(1, (last - first) // 5)
+    for digits in ((1,), (1, 2, 5), (1, 2, 3, 5, 7)):
+        marks = [digit * 10.0**power for power in range(first, last + 1, every) for digit in digits]
+        marks = [mark for mark in marks if low <= mark <= high]
+        if len(marks) >= MARKS:
+            return marks
+    return _even_ticks(low, high)
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """Some five multiples of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / 5
     size = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * m for m in (1, 2, 5, 10) if size * m >= rough)
-    first = math.ceil(low / step - 1e-9)
-    return Axis(low, high, False, [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)])
+    marks: list[float] = []
+    for step in (size * digit for digit in (10, 5, 2, 1, 0.5) if size * digit < 2 * rough):  # coarse to fine
+        if len(marks) < MARKS:
+            first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+            marks = [n * step for n in range(first, last + 1)]
+    return marks
 
 
 def thinned(points: Points, most: int = POINTS) -> list[tuple[float, float]]:
@@ -116,14 +138,14 @@ class Layout:
         return HEIGHT - BOTTOM - self.up.place(value) * (HEIGHT - TOP - BOTTOM)
 
 
-def layout(curves: Sequence[Curve], may_be_log: bool = False) -> Layout | None:
+def layout(curves: Sequence[Curve], log: bool = False) -> Layout | None:
     """Axes that hold all curves, and their places; None where no curve has a point."""
     many = [(curve, thinned(curve.points)) for curve in curves if curve.points]
     if not many:
         return None
     steps = {x for _, points in many for x, _ in points}
     across = axis([0.0, *steps]) if len(steps) > 1 else Axis(0, 2 * max(steps) or 1, False, list(steps))
-    found = Layout(across, axis([y for _, points in many for _, y in points], may_be_log), [])
+    found = Layout(across, axis([y for _, points in many for _, y in points], log), [])
     for curve, points in many:
         raw = [(found.x(x), found.y(y)) for x, y in points]
         # Places are averaged, not values: over a logarithmic axis one high value would lift its neighbours.
@@ -132,13 +154,13 @@ def layout(curves: Sequence[Curve], may_be_log: bool = False) -> Layout | None:
 
 
 def chart(
-    title: str, curves: Sequence[Curve], may_be_log: bool = False, marks: Sequence[float] = (), unit: str = ""
+    title: str, curves: Sequence[Curve], log: bool = False, marks: Sequence[float] = (), unit: str = ""
 ) -> str:
     """A figure of HTML with its SVG, or "" where no curve has a point.
 
     marks: steps with a vertical line, such as resumptions.
     """
-    drawn = layout(curves, may_be_log)
+    drawn = layout(curves, log)
     if drawn is None:
         return ""
     parts = []

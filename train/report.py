@@ -24,7 +24,7 @@ from train.history import History
 GRIDS, GRID_PIXELS = 6, 700  # pictures of samples on the page at the most, and their longest side
 QUARTILES = ("least noise", "less", "more", "most noise")
 
-# The first that are drawn, as (title, keys and what they are called, logarithmic if it helps, unit); besides
+# The first that are drawn, as (title, keys and what they are called, whether logarithmic, unit); besides
 # these, every number of metrics.jsonl gets a chart of its own.
 CHARTS: tuple[tuple[str, dict[str, str], bool, str], ...] = (
     ("Loss", {"loss": "loss"}, True, ""),
@@ -166,12 +166,12 @@ def resumed_after(history: History) -> list[int]:
 
 
 def figures(histories: Sequence[History]) -> list[tuple[str, list[Curve], bool, str]]:
-    """What there is to draw: title, curves, whether a logarithmic axis may help, unit."""
+    """What there is to draw: title, curves, whether over a logarithmic axis, unit."""
     drawn = {"step", "skipped", *(key for _, keys, _, _ in CHARTS for key in keys)}
     others = dict.fromkeys(key for history in histories for row in history.rows for key in row)
     more = [(key.replace("_", " "), {key: key}, False, "") for key in others if key not in drawn]
     found = []
-    for title, keys, may_be_log, unit in (*CHARTS, *more):
+    for title, keys, log, unit in (*CHARTS, *more):
         curves = [
             Curve(
                 name if len(histories) == 1 else f"{history.name}: {name}",
@@ -183,7 +183,7 @@ def figures(histories: Sequence[History]) -> list[tuple[str, list[Curve], bool, 
             for j, (key, name) in enumerate(keys.items())
         ]
         if any(curve.points for curve in curves):
-            found.append((title, curves, may_be_log, unit))
+            found.append((title, curves, log, unit))
     return found
 
 

@@ -32,9 +32,9 @@ def draw(
     known = "   ".join(f"{name}: {value}" for name, value in facts.items())
     pen.text((GAP, 46), _fitting(about, width - 2 * GAP, 15), FAINT, ImageFont.load_default(15))
     pen.text((GAP, 68), _fitting(known, width - 2 * GAP, 14), INK, ImageFont.load_default(14))
-    for i, (title, curves, may_be_log, unit) in enumerate(figures):
+    for i, (title, curves, log, unit) in enumerate(figures):
         corner = (GAP + i % COLUMNS * (WIDTH + GAP), HEAD + i // COLUMNS * (cell + GAP))
-        image.paste(_chart(title, curves, may_be_log, unit), corner)
+        image.paste(_chart(title, curves, log, unit), corner)
     if grid:
         top = HEAD + rows * (cell + GAP)
         pen.text((GAP, top), f"after step {history.samples[-1][0]:,}", INK, ImageFont.load_default(15))
@@ -54,11 +54,11 @@ def _last_grid(history: History) -> Image.Image | None:
     return grid
 
 
-def _chart(title: str, curves: Sequence[Curve], may_be_log: bool, unit: str) -> Image.Image:
+def _chart(title: str, curves: Sequence[Curve], log: bool, unit: str) -> Image.Image:
     image = Image.new("RGB", (WIDTH * FINE, (TITLE + HEIGHT + KEYS) * FINE), CARD)
     pen = ImageDraw.Draw(image)
     font, bold = (ImageFont.load_default(size * FINE) for size in (12, 15))
-    drawn = layout(curves, may_be_log)
+    drawn = layout(curves, log)
     assert drawn is not None  # `figures` are of curves with points
     notes = ", ".join(filter(None, [unit, "logarithmic" if drawn.up.log else ""]))
     pen.text((10 * FINE, 4 * FINE), title + (f"  ({notes})" if notes else ""), INK, bold)

@@ -157,8 +157,8 @@ def chart_html(
 ) -> str:
     """Legend, drawings for wide and narrow pages, tooltip. Wants CSS and SCRIPT of `chart_behaviour`.
 
-    walk_series: arrows right and left go along a series, up and down to the next one; else right and down go
-    to the next point on the right, whatever it is of.
+    walk_series: arrows right and left go along a series, up and down to the nearest point of another; else
+    each to the nearest point that way, whatever it is of.
     of: what it is a chart of. In the next chart of the same, what a reader has hidden stays so.
     hidden: keys of what is hidden at first, instead; the component's event "legend" tells when that changes.
     """

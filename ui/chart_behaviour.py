@@ -125,17 +125,22 @@ const step = (point, key) => {  // where an arrow leads
   const points = visible(), last = points.length - 1, order = points.map(([one]) => one);
   if (key === 'Home' || key === 'End') return order[key === 'End' ? last : 0];
   const by = key === 'ArrowRight' || key === 'ArrowDown' ? 1 : -1;
-  if (!point.closest('[data-walk]')) return order[Math.max(0, Math.min(last, order.indexOf(point) + by))];
-  const of = (series) => order.filter((one) => one.dataset.series === series);
-  if (key === 'ArrowRight' || key === 'ArrowLeft') {
-    const own = of(point.dataset.series);
+  const level = key === 'ArrowRight' || key === 'ArrowLeft', series = point.dataset.series;
+  const walked = point.closest('[data-walk]');
+  if (walked && level) {
+    const own = order.filter((one) => one.dataset.series === series);
     return own[Math.max(0, Math.min(own.length - 1, own.indexOf(point) + by))];
   }
-  const each = [...new Set(all('.dl-point').filter((one) => order.includes(one))
-    .map((one) => one.dataset.series))];
-  const next = each[(each.indexOf(point.dataset.series) + by + each.length) % each.length];
-  const aside = (one) => Math.abs(centre(one)[0] - centre(point)[0]);
-  return of(next).reduce((best, one) => aside(one) < aside(best) ? one : best);
+  const [x, y] = centre(point);
+  let best = point, least = Infinity;
+  for (const [other, [u, v]] of points) {
+    const ahead = by * (level ? u - x : v - y), aside = level ? v - y : u - x;
+    const far = Math.hypot(ahead, 2 * aside);  // what lies aside is hardly in the arrow's direction
+    if (ahead < 1 || far >= least || (walked && other.dataset.series === series)) continue;
+    best = other;
+    least = far;
+  }
+  return best;
 };
 const hide = (key) => {
   key.setAttribute('aria-pressed', String(!hidden.has(key.dataset.key)));

@@ -71,6 +71,11 @@ def words(most: int) -> Clamp:
     return clamp
 
 
+def yes_or_no(text: str) -> bool:
+    """Whether a box is ticked: 1 or 0."""
+    return one_of("01")(text) == "1"
+
+
 def _decimal(text: str) -> Decimal:
     try:
         value = Decimal(text)

@@ -104,9 +104,11 @@ def numbers_html(cells: Iterable[tuple[str, str]]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 8.6 s, 95 s or 13 min."""
+    """Seconds as 8.6 s, 95 s, 13 min or 24 h."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 20 else f"{seconds:.0f} s"
+    if seconds >= 10 * 3600:
+        return f"{seconds / 3600:.0f} h"
     return f"{seconds / 60:.0f} min"
 
 

@@ -31,6 +31,8 @@ class Limits:
     upload_bytes: int = 200_000_000  # of a zip
     unpacked_bytes: int = 1_000_000_000
     upload_files: int = 100_000
+    uploads_bytes: int = 5_000_000_000  # of the disk, for all that is unpacked
+    upload_seconds: float = 86_400  # since it was used last, that an upload is kept which no run needs
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -42,6 +42,11 @@ def limits_html(limits: Limits, training: bool) -> str:
                 f"{size_of(limits.upload_bytes)}, {size_of(limits.unpacked_bytes)} unpacked, "
                 f"{limits.upload_files:,} files",
             ),
+            (
+                "All of them together",
+                f"{size_of(limits.uploads_bytes)} unpacked; what no run needs goes "
+                f"{duration(limits.upload_seconds)} after it was used last",
+            ),
         ]
     told = "".join(f'<tr><th scope="row">{name}</th><td>{html.escape(most)}</td></tr>' for name, most in rows)
     return f'<div class="dl-limits"><p>{ALONE}</p><table><tbody>{told}</tbody></table></div>'

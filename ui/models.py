@@ -50,10 +50,10 @@ def table_html(studio: Studio) -> str:
     rows = []
     for rung in studio.rungs:
         reason = studio.missing(rung)
-        if rung.pipeline:
-            state = f"in memory, {size_of(rung.bytes)}"
-        elif reason:
+        if reason:
             state = costs.missing_html(reason)
+        elif rung.pipeline:
+            state = f"in memory, {size_of(rung.bytes)}"
         else:
             state = "on this machine; read into memory when drawn with"
         cells = (

@@ -27,6 +27,7 @@ from ui.runs import Runs
 from ui.studio import Studio
 from ui.trained import Trained
 from ui.turns import Turns
+from ui.upload_store import UploadStore
 
 TITLE = "DiT Lab"
 INTRO = """# DiT Lab
@@ -66,6 +67,7 @@ class Page:
     demo: gr.Blocks
     turns: Turns
     downloads: Downloads
+    uploads: UploadStore | None  # None where nobody trains
 
 
 def serving(limits: Limits) -> dict[str, Any]:
@@ -82,6 +84,7 @@ def build(studio: Studio, runs: Runs | None = None, turns: Turns | None = None) 
     runs: None where nobody trains. turns: how visitors share the device; None: in equal parts.
     """
     turns, limits, trained = turns or Turns(studio), studio.limits, Trained(studio, runs)
+    uploads = UploadStore(runs.folder, limits) if runs else None
     trained.look()  # before the layout, which has a place for each model
     with gr.Blocks(title=TITLE, delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(INTRO, elem_id="intro")
@@ -93,7 +96,7 @@ def build(studio: Studio, runs: Runs | None = None, turns: Turns | None = None) 
             with gr.Tab("Trade-off", id="tradeoff") as second:
                 refresh = tradeoff.build(studio, turns, explored, tabs, address)
             with gr.Tab("Train", id="train") as fourth:
-                train_tab.build(trained, limits, fourth, explored, tabs)
+                watch = train_tab.build(trained, turns, uploads, fourth, explored, tabs, address)
             with gr.Tab("Models", id="models") as third:
                 fetching = models.build(studio, turns, third, refresh)
                 limits_html.build(limits, runs is not None)
@@ -110,6 +113,8 @@ def build(studio: Studio, runs: Runs | None = None, turns: Turns | None = None) 
         quick = {"show_progress": "hidden", "api_visibility": "private"}
         refresh(demo.load(trained.look, None, None, **quick).then(studio.ask_hub, None, None, **quick))
         address.wire(demo)
-        for tab in (first, second):  # after the address: what the server answers would hold up its listeners
+        # After the address: what the server answers would hold up its listeners.
+        watch()
+        for tab in (first, second):
             refresh(tab.select(trained.look, None, None, queue=False, **quick))
-    return Page(demo.queue(max_size=limits.waiting), turns, fetching)
+    return Page(demo.queue(max_size=limits.waiting), turns, fetching, uploads)

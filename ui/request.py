@@ -94,7 +94,7 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def number(name: str, value: Any, low: int, high: int) -> float:
+def number(name: str, value: Any, low: float, high: float) -> float:
     """A number, or the text of one. Raises ValueError, which says name, value and limits."""
     return float(_within(name, value, low, high, whole=False))
 
@@ -104,7 +104,7 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     return int(_within(name, value, low, high, whole=True))
 
 
-def _within(name: str, value: Any, low: int, high: int, whole: bool) -> Decimal:
+def _within(name: str, value: Any, low: float, high: float, whole: bool) -> Decimal:
     """A number, or the text of one, exactly: large seeds do not survive a float."""
     kind = "whole number" if whole else "number"
     refused = ValueError(f"{name} is {short(value)}; it must be a {kind} from {low} to {high}")
@@ -114,7 +114,7 @@ def _within(name: str, value: Any, low: int, high: int, whole: bool) -> Decimal:
         number = Decimal(value if isinstance(value, int) else str(value))
     except InvalidOperation:
         raise refused from None
-    if not (number.is_finite() and low <= number <= high):
+    if not (number.is_finite() and Decimal(str(low)) <= number <= Decimal(str(high))):
         raise refused
     if whole and number != int(number):
         raise refused

@@ -50,6 +50,8 @@ CSS = (
 .dl-run figcaption small { font-weight: 400; margin-left: 8px; color: var(--dl-faint); }
 .dl-run svg { width: 100%; height: auto; display: block; max-height: 330px; }
 .dl-run svg text { font-size: 12px; fill: var(--dl-faint); }
+.dl-run svg { overflow: visible; } .dl-run figure:not(:first-child) svg text { font-size: 16px; }
+@media (max-width: 640px) { .dl-run svg text { font-size: 16px; } }
 .dl-run svg .grid { stroke: var(--border-color-primary); stroke-width: 1; }
 .dl-run svg .mark { stroke: var(--dl-faint); stroke-dasharray: 3 4; }
 .dl-run polyline { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }

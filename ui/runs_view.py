@@ -1,27 +1,42 @@
-"""The Train tab's right side: runs, live; paused, resumed, stopped, compared, downloaded."""
+"""The Train tab's right side: runs, live; paused, resumed, stopped, compared, downloaded, deleted."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 
+from ui import delete_view
 from ui.grid_view import SAVE
 from ui.pictures import empty_html
 from ui.run import FAILED, INTERRUPTED, PAUSED, RUNNING, STOPPED
 from ui.run_html import curves_html, samples_html, state_html
-from ui.runs import Runs
+from ui.trained import Trained
+from ui.turns import Turns
 
 EVERY = 1.5  # seconds between two looks at a run
 NONE = empty_html("No run yet: start one, and watch it learn here")
 CONTINUED = (PAUSED, STOPPED, INTERRUPTED, FAILED)  # states that Resume is for
 
 
-def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> tuple[gr.Dropdown, gr.Button]:
-    """Lay out the view and wire it; returns the choice of the run, and the button to draw with it.
+@dataclass(frozen=True)
+class RunsView:
+    """What the rest of the tab needs of this."""
+
+    choice: gr.Dropdown  # of the run
+    others: gr.Dropdown  # that it is compared with
+    draw: gr.Button  # asks to draw with it
+    deleted: Any  # the event of a deletion
+    watch: Callable[[], None]  # wires that it is looked at while the tab is open
+
+
+def build(trained: Trained, turns: Turns, tab: gr.Tab, started: gr.Textbox, start: Any) -> RunsView:
+    """Lay out the view and wire it; `watch` is to be called after the address is wired, for see `ui.page`.
 
     started: has the name of a new run after the event `start`.
     """
+    runs = trained.runs
     with gr.Row():
         # Any value is let through to `look`: the choices that a reloaded page sends may be news to Gradio.
         choice = gr.Dropdown(
@@ -37,7 +52,9 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> tuple[gr.
         stop = gr.Button("Stop", variant="stop", elem_id="run-stop", interactive=False, min_width=90)
         draw = gr.Button("Draw", elem_id="run-draw", interactive=False, min_width=90)
         weights = gr.Button("Weights", elem_id="run-weights", interactive=False, min_width=90)
+        delete = gr.Button("Delete", elem_id="run-delete", interactive=False, min_width=90)
         file = gr.File(visible="hidden", elem_id="run-file")
+    deleted = delete_view.build(runs, trained, turns, choice, delete)
     page = gr.HTML(NONE, elem_id="run-page")
     over_time = gr.Slider(
         1, 2, 1, step=1, label="Samples over time", info="The same noise at every step: see the picture form",
@@ -50,7 +67,8 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> tuple[gr.
     latest = quick | {"trigger_mode": "always_last"}
     last = gr.State(0)  # how many samples there were when the slider was drawn: at its end it follows
     seen = [choice, others, over_time, last]
-    shown = [choice, others, page, pause, resume, stop, draw, weights, over_time, samples, curves, last]
+    shown = [choice, others, page, pause, resume, stop, draw, weights, delete]
+    shown += [over_time, samples, curves, last]
 
     def look(name: str | None, compared: list[str] | None, position: float, before: int) -> list[Any]:
         """All that is shown, for what there is now."""
@@ -59,7 +77,7 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> tuple[gr.
         if run is None:
             locked = gr.update(interactive=False)
             nothing = [gr.update(choices=[], value=None), gr.update(choices=[], value=[]), NONE]
-            return [*nothing, *[locked] * 6, "", "", 0]
+            return [*nothing, *[locked] * 7, "", "", 0]
         beside = [other for other in found if other is not run and other.name in (compared or ())]
         count = len(run.history.samples) if run.history else 0
         at = count if position >= before or run.name != name else int(position)
@@ -74,6 +92,7 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> tuple[gr.
             gr.update(interactive=trains),
             gr.update(interactive=run.weights is not None),
             gr.update(interactive=run.weights is not None),
+            gr.update(interactive=run.state != RUNNING),
             changed(position, max(1, at), maximum=max(2, count), interactive=count > 1),
             samples_html(run, at),
             curves_html(run, beside),
@@ -114,13 +133,17 @@ def build(runs: Runs, tab: gr.Tab, started: gr.Textbox, start: Any) -> tuple[gr.
     timer.tick(look, seen, shown, **latest)
     for event in (choice.input, others.input):
         event(look, seen, shown, **latest)
-    tab.select(lambda: gr.Timer(active=True), None, timer, **quick).then(look, seen, shown, **quick)
     start.then(lambda name: (name, 0), started, [choice, last], **quick).then(look, seen, shown, **quick)
+    deleted.then(look, seen, shown, **quick)
     for button, act in ((pause, runs.pause), (resume, runs.resume), (stop, runs.stop)):
         button.click(acting(act), seen, shown, **quick)
     over_time.input(on_time, [choice, over_time], samples, **latest)
     weights.click(on_weights, choice, file, **quick).then(None, file, None, js=SAVE, **quick)
-    return choice, draw
+
+    def watch() -> None:
+        tab.select(lambda: gr.Timer(active=True), None, timer, **quick).then(look, seen, shown, **quick)
+
+    return RunsView(choice, others, draw, deleted, watch)
 
 
 def changed(before: Any, value: Any, **fields: Any) -> dict[str, Any]:

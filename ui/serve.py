@@ -57,9 +57,14 @@ class Closing:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
-        """Of the server: it says which event loop is its own."""
+        """Of the server: it says which event loop is its own, and has uploads expire while it is up."""
         self._loop = asyncio.get_running_loop()
-        yield
+        expiring = asyncio.create_task(uploads.keep_expiring()) if (uploads := self.page.uploads) else None
+        try:
+            yield
+        finally:
+            if expiring:
+                expiring.cancel()
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self._began is None:

@@ -174,11 +174,15 @@ class Studio:
 
     def missing(self, rung: Rung) -> Missing | None:
         """Why a model cannot be drawn with now; None if it can."""
+        if rung.in_training and not Path(rung.source).exists():  # even if it is in memory still
+            folder = Path(rung.source).parent
+            if not folder.exists():
+                anew = f"python -m train solids --run-dir {folder}"
+                return Missing(f"{rung.name} was deleted, and its weights with it; train another", anew)
+            again = f"python -m train --run-dir {folder}"
+            return Missing(f"the weights of {rung.name} are no longer in its folder; train it again", again)
         if rung.pipeline:
             return None
-        if rung.in_training and not Path(rung.source).exists():
-            again = f"python -m train --run-dir {Path(rung.source).parent}"
-            return Missing(f"the weights of {rung.name} are no longer in its folder; train it again", again)
         model = rung.published
         if model and not remote.cached(model.repo_id, model.revision):
             return self._not_here(f"{rung.name} ({size_of(model.bytes)}) is", rung.name)

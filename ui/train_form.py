@@ -19,7 +19,7 @@ PRESETS = tuple(
     )
 )
 SIDES = (16, 28, 32, 48, 64)  # pixels
-MOST_IMAGES = 20_000_000
+MOST_IMAGES, MOST_BATCH, MOST_LR, MOST_DROPOUT, MOST_SEED = 20_000_000, 1024, 1, 0.99, 2**31 - 1
 LOG_LINES, GRIDS, CHECKPOINTS = 200, 20, 10  # of a short run, about
 LOG_EVERY, OTHERS_EVERY = 50, 1000  # steps: in a long one they come more often than that
 WARM_UP, FALL = 20, 4  # shares of the run: a twentieth of it the rate rises, its last quarter it falls
@@ -55,8 +55,8 @@ class Form:
             raise ValueError(
                 "choose pictures: solids, a zip, a folder, or a dataset on the Hub as OWNER/NAME"
             )
-        batch_size = whole("batch", sent["batch_size"], 1, 1024)
-        lr = number("learning rate", sent["lr"], 0, 1)
+        batch_size = whole("batch", sent["batch_size"], 1, MOST_BATCH)
+        lr = number("learning rate", sent["lr"], 0, MOST_LR)
         if not lr:
             raise ValueError("learning rate is 0; give a positive number, such as 0.001")
         return cls(
@@ -66,8 +66,8 @@ class Form:
             whole("images to see", sent["images"], batch_size, MOST_IMAGES),
             batch_size,
             lr,
-            number("guidance dropout", sent["guidance_dropout"], 0, 0.99),
-            whole("seed", sent["seed"], 0, 2**31 - 1),
+            number("guidance dropout", sent["guidance_dropout"], 0, MOST_DROPOUT),
+            whole("seed", sent["seed"], 0, MOST_SEED),
             bool(sent["classes"]),
             bool(sent["mirror"]),
         )

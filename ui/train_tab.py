@@ -1,14 +1,17 @@
 """The Train tab: a diffusion transformer learns before one's eyes, from one's own pictures."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
-from ui import deliver_view, run_html, runs_view, train_view
+from ui import deliver_view, run_html, runs_view, train_address, train_view
 from ui.controls import chosen
 from ui.explore import Explore
-from ui.limits import Limits
+from ui.share import Share
 from ui.trained import Trained
+from ui.turns import Turns
+from ui.upload_store import UploadStore
 
 CSS = train_view.CSS + run_html.CSS
 ABOUT = """Choose pictures and a model, and **watch it learn**: the same noise becomes clearer pictures as
@@ -18,20 +21,34 @@ OFF = """**Training is off on this public page**: it would take the machine from
 `DITLAB_FLAGS` with the value `--training on` (Settings, Variables and secrets): there you train here."""
 
 
-def build(trained: Trained, limits: Limits, tab: gr.Tab, explore: Explore, tabs: gr.Tabs) -> None:
-    """Lay out the tab and wire it, inside the Blocks that is open. tabs: those of the page."""
+def build(
+    trained: Trained,
+    turns: Turns,
+    uploads: UploadStore | None,
+    tab: gr.Tab,
+    explore: Explore,
+    tabs: gr.Tabs,
+    share: Share,
+) -> Callable[[], None]:
+    """Lay out the tab and wire it, inside the Blocks that is open; what is returned is to be called after the
+    address is wired.
+
+    uploads: None where nobody trains. tabs: those of the page.
+    """
     runs = trained.runs
-    if runs is None:
+    if runs is None or uploads is None:
         gr.Markdown(OFF, elem_id="train-off")
         gr.DuplicateButton(elem_id="duplicate")
-        return
+        return lambda: None
     gr.Markdown(ABOUT, elem_id="train-about")
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            start, started = train_view.build(runs, limits)
+            fields, start, started = train_view.build(runs, uploads)
+            share.button()
         with gr.Column(scale=3, min_width=300):
-            choice, draw = runs_view.build(runs, tab, started, start)
-            deliver_view.build(runs, choice)
+            view = runs_view.build(trained, turns, tab, started, start)
+            deliver_view.build(runs, view.choice)
+    train_address.register(share, runs, fields, view.choice, view.others)
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
     def on_draw(name: str | None, *values: Any) -> list[Any]:
@@ -42,6 +59,7 @@ def build(trained: Trained, limits: Limits, tab: gr.Tab, explore: Explore, tabs:
         scale = trained.studio.rungs[position].guidance_scale
         return [gr.Tabs(selected="explore"), *chosen(trained.studio, values, model=position, guidance=scale)]
 
-    explore.refresh(
-        draw.click(on_draw, [choice, *explore.controls.inputs()], [tabs, *explore.outputs()], **quick)
-    )
+    explore.refresh(view.deleted)
+    asked = [view.choice, *explore.controls.inputs()]
+    explore.refresh(view.draw.click(on_draw, asked, [tabs, *explore.outputs()], **quick))
+    return view.watch

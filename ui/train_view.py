@@ -7,16 +7,16 @@ from typing import Any
 
 import gradio as gr
 
-from dit.files import sha256
 from ui import ask_trainer
 from ui.costs import complaint_html
-from ui.limits import Limits
 from ui.runs import Runs
 from ui.train_form import PRESETS, SIDES, SOLIDS, Form, name_of, shown
-from ui.uploads import Refused, Unpacked, unpack
+from ui.upload_store import UploadStore
+from ui.uploads import Unpacked
 
-UPLOADS = ".uploads"  # below the folder of runs: pictures that visitors have sent
-DRAWN, ZIP, FOLDER, HUB = "drawn by code", "a .zip", "a folder here", "a dataset on the Hub"
+DRAWN, ZIP, FOLDER, HUB = "code", "zip", "folder", "hub"
+SOURCES = {"drawn by code": DRAWN, "a .zip": ZIP, "a folder here": FOLDER, "a dataset on the Hub": HUB}
+MAX_DATASET = 200  # letters of its name
 WELCOME = "<p>Check first: it looks at the pictures, and says how long it will take.</p>"
 CSS = """
 .dl-data img { max-width: 100%; image-rendering: pixelated; border-radius: 6px; margin-top: 6px; }
@@ -52,8 +52,8 @@ class Fields:
 NAMES = tuple(Fields.__dataclass_fields__)
 
 
-def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
-    """Lay out the form and wire it; returns the event after which there is a new run, and what names it."""
+def build(runs: Runs, uploads: UploadStore) -> tuple[Fields, Any, gr.Textbox]:
+    """Lay out the form and wire it; returns its controls, the event of a new run, and what names that."""
     fields = _fields()
     check = gr.Button("Check and estimate", elem_id="train-check")
     found = gr.HTML(WELCOME, elem_id="train-found")
@@ -68,7 +68,7 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
 
     async def on_check(wanted: str, *values: Any) -> tuple[str, str]:
         try:
-            form, unpacked = await asyncio.to_thread(form_of, runs, limits, values)
+            form, unpacked = await asyncio.to_thread(form_of, uploads, values)
             told, preview = await ask_trainer.look(form.data, form.image_size)
             form = fitted(form, told)
             plan = await ask_trainer.estimate(form.arguments())
@@ -81,7 +81,7 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
 
     async def on_start(wanted: str, *values: Any) -> tuple[str, str]:
         try:
-            form, _ = await asyncio.to_thread(form_of, runs, limits, values)
+            form, _ = await asyncio.to_thread(form_of, uploads, values)
             if form.data != SOLIDS:
                 form = fitted(form, (await ask_trainer.look(form.data, form.image_size))[0])
             title = wanted or name_of(form, [run.name for run in runs.found()])
@@ -94,12 +94,12 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
     fields.source.change(on_source, fields.source, where, queue=False, **quick)
     check.click(on_check, [name, *fields.inputs()], [found, name], concurrency_limit=2, **quick)
     event = start.click(on_start, [name, *fields.inputs()], [started, name], concurrency_limit=2, **quick)
-    return event, started
+    return fields, event, started
 
 
 def _fields() -> Fields:
     usual = Form()
-    source = gr.Radio([DRAWN, ZIP, FOLDER, HUB], value=DRAWN, label="Pictures", elem_id="train-source")
+    source = gr.Radio(list(SOURCES.items()), value=DRAWN, label="Pictures", elem_id="train-source")
     upload = gr.File(
         label="A .zip of pictures, a folder for each class", file_types=[".zip"], visible=False,
         elem_id="train-upload", height=120,
@@ -109,7 +109,11 @@ def _fields() -> Fields:
         elem_id="train-folder", max_length=500,
     )  # fmt: skip
     hub = gr.Textbox(
-        label="Dataset", placeholder="uoft-cs/cifar10", visible=False, elem_id="train-hub", max_length=200
+        label="Dataset",
+        placeholder="uoft-cs/cifar10",
+        visible=False,
+        elem_id="train-hub",
+        max_length=MAX_DATASET,
     )
     with gr.Row():
         preset = gr.Dropdown(
@@ -149,7 +153,7 @@ def _fields() -> Fields:
     )
 
 
-def form_of(runs: Runs, limits: Limits, values: tuple[Any, ...]) -> tuple[Form, Unpacked | None]:
+def form_of(uploads: UploadStore, values: tuple[Any, ...]) -> tuple[Form, Unpacked | None]:
     """What the controls' values, in their order, ask for; an upload is unpacked.
 
     Raises:
@@ -160,27 +164,11 @@ def form_of(runs: Runs, limits: Limits, values: tuple[Any, ...]) -> tuple[Form, 
     if source == ZIP:
         if not sent["upload"]:
             raise ValueError("no .zip has been uploaded yet; choose one, or other pictures")
-        unpacked = unpacked_once(Path(sent["upload"]), runs.folder / UPLOADS, limits)
+        unpacked = uploads.unpacked(Path(sent["upload"]))
         data = str(unpacked.folder)
     else:
         data = {DRAWN: SOLIDS, FOLDER: sent["folder"], HUB: sent["hub"]}.get(source)
     return Form.of(sent | {"data": data}), unpacked
-
-
-def unpacked_once(archive: Path, folder: Path, limits: Limits) -> Unpacked:
-    """An upload's pictures, in a folder that is called by its contents: the same file is unpacked once.
-
-    Raises:
-        ValueError: it is refused.
-        OSError: it cannot be written.
-    """
-    target = folder / sha256(archive)[:16]
-    if target.is_dir():
-        return Unpacked(target, sum(1 for path in target.rglob("*") if path.is_file()), ())
-    try:
-        return unpack(archive, target, limits)
-    except Refused as error:
-        raise ValueError(f"{archive.name}: {error}") from error
 
 
 def fitted(form: Form, told: dict[str, Any]) -> Form:

@@ -28,6 +28,7 @@ class Trained:
         """Bring the ladder up to date.
 
         New models come last, and none goes: places on the ladder, which open pages have, keep their meaning.
+        A run that has the name of a deleted one takes its place.
         """
         with self._lock:
             for path in self.runs.weights() if self.runs else ():
@@ -47,7 +48,7 @@ class Trained:
         """
         self.look()
         rung = self._seen.get(self.runs.named(name).folder / "weights.safetensors", (None, None))[1]
-        if rung is None:
+        if rung is None or self.studio.missing(rung):
             raise ValueError(f"{name} has no weights to draw with yet; wait for its first checkpoint")
         return self.studio.rungs.index(rung)
 
@@ -59,10 +60,13 @@ class Trained:
         except (WeightsError, OSError) as error:
             LOG.warning("not on the ladder of models: %s", error)
             return rung
+        rungs = self.studio.rungs
         if rung is not None:
+            if macs(outline.config) != rung.macs_per_pass:  # another run of this name
+                rung.speed = estimated_speed(rungs, macs(outline.config))
             rung.outline, rung.classes, rung.outdated = outline, names, True
             return rung
-        rungs, first = self.studio.rungs, self.studio.rungs[0]
+        first = rungs[0]
         rung = Rung(
             unused(path.parent.name, rungs),
             path,

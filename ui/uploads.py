@@ -1,22 +1,26 @@
 """Pictures that a visitor uploads: a zip is unpacked only where nothing in it can do harm.
 
-Refused: paths that lead out of the folder, links, more or larger contents than the limits, contents that
-unpack to far more than they are (zip bombs), encrypted ones. What is no picture by its ending is left out,
-and what is none by its bytes is found when the pictures are looked at.
+Refused: paths that lead out of the folder, links, more or larger contents than the limits or than there is
+room for, contents that unpack to far more than they are (zip bombs), encrypted ones. What is no picture by
+its ending is left out, and what is none by its bytes is found when the pictures are looked at.
 """
 
 import os
+import secrets
 import shutil
 import stat
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from dit.files import filling
+from dit.files import PARTIAL, filling
+from dit.published import size_of
+from ui.costs import duration
 from ui.limits import Limits
 
 SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff".split())
 BLOCK = 2**16  # bytes that are unpacked at a time
+CLUSTER = 4096  # bytes that a file takes on a disk at a time
 RATIO = 200  # bytes that a byte may unpack to; pictures are compressed already, and hardly shrink
 
 
@@ -33,8 +37,15 @@ class Unpacked:
     left_out: tuple[str, ...]  # names of files that are no pictures
 
 
-def unpack(archive: Path, folder: Path, limits: Limits) -> Unpacked:
-    """Unpack a zip's pictures into a folder that is not there yet; leaves nothing behind where it is refused.
+def on_disk(size: int) -> int:
+    """What a file of so many bytes takes."""
+    return -(-size // CLUSTER) * CLUSTER
+
+
+def unpack(archive: Path, folder: Path, limits: Limits, taken: int = 0) -> Unpacked:
+    """Unpack a zip's pictures into a folder that is not there yet: it is there once it is whole.
+
+    taken: bytes of the disk that other uploads have. What a kill leaves ends in PARTIAL, and lies beside.
 
     Raises:
         Refused: it is no zip, damaged, encrypted, too large, or would write elsewhere.
@@ -42,20 +53,31 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Unpacked:
     """
     size = archive.stat().st_size
     if size > limits.upload_bytes:
-        raise Refused(f"the file has {_mb(size)}, and at most {_mb(limits.upload_bytes)} are taken")
+        raise Refused(f"the file has {size_of(size)}, and at most {size_of(limits.upload_bytes)} are taken")
     try:
         with zipfile.ZipFile(archive) as opened:
             wanted, left_out = _wanted(opened, limits)
-            folder.mkdir(parents=True)
+            _check_room(sum(on_disk(entry.file_size) for entry, _ in wanted), taken, limits)
+            partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{PARTIAL}")
             try:
                 with filling(folder):
-                    _extract(opened, wanted, folder, limits)
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
+                    partial.mkdir(parents=True)
+                    _extract(opened, wanted, partial, limits)
+                    partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise Refused(f"the file cannot be unpacked: {error}; make a plain .zip of the pictures") from error
     return Unpacked(folder, len(wanted), tuple(left_out))
+
+
+def _check_room(size: int, taken: int, limits: Limits) -> None:
+    if size > (left := max(0, limits.uploads_bytes - taken)):
+        raise Refused(
+            f"unpacked it takes {size_of(size)} of the disk, and of {size_of(limits.uploads_bytes)} for all "
+            f"uploads {size_of(left)} are left; delete a run whose upload is not needed any more, or try "
+            f"again later: what no run needs goes {duration(limits.upload_seconds)} after it was used last"
+        )
 
 
 def _wanted(
@@ -79,7 +101,7 @@ def _wanted(
         wanted.append((entry, place))
     if total > limits.unpacked_bytes:
         raise Refused(
-            f"unpacked it would have {_mb(total)}, and at most {_mb(limits.unpacked_bytes)} are taken"
+            f"unpacked it would have {size_of(total)}, and at most {size_of(limits.unpacked_bytes)} are taken"
         )
     if not wanted:
         raise Refused(
@@ -131,11 +153,7 @@ def _extract(
                 if total > limits.unpacked_bytes or written > max(RATIO * entry.compress_size, BLOCK):
                     raise Refused(
                         f"{entry.filename!r} unpacks to more than {RATIO} times its size, or all of it to "
-                        f"more than {_mb(limits.unpacked_bytes)}; put pictures into the .zip as they are"
+                        f"more than {size_of(limits.unpacked_bytes)}; put pictures into the .zip as they are"
                     )
                 out.write(block)
         os.chmod(target, 0o644)
-
-
-def _mb(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB"

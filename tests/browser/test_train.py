@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from gradio_client import Client
 from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.browser import Served, serve, set_slider
+from tests.run_folders import write_run
 from tests.train.picture_files import picture, png
+from tests.ui.test_run_html import made
 from ui.run import RUNNING
 from ui.runs import Runs
 
@@ -79,6 +82,7 @@ def test_a_run_is_started_seen_reloaded_paused_resumed_and_stopped(page: Page) -
     page.reload()
     expect(page.locator("#run-page")).to_contain_text("first: training", timeout=30_000)
     expect(page.locator("#run-resume")).to_be_disabled()
+    expect(page.locator("#run-delete")).to_be_disabled()
     page.click("#run-pause")
     expect(page.locator("#run-page")).to_contain_text("paused", timeout=30_000)
     done = steps_done(page)
@@ -131,6 +135,89 @@ def test_a_run_is_drawn_with_in_explore_and_in_the_grid(page: Page, address: str
     page.locator("#grid-across-values textarea").fill("1, 2")
     page.click("#grid-fill")
     expect(page.locator("#grid-canvas img")).to_have_count(4, timeout=60_000)
+
+
+def test_the_form_and_the_runs_are_in_the_address_and_come_back(
+    page: Page, address: str, folder: Path
+) -> None:
+    for name in ("shown", "beside", "newest"):
+        made(folder / name)
+    fill(page, "", 20)
+    page.get_by_label("a dataset on the Hub").check()
+    page.locator("#train-hub :is(input, textarea)").fill("uoft-cs/cifar10")
+    page.get_by_role("button", name="More").click()
+    page.get_by_label("Mirror half of the pictures").uncheck()
+    page.locator("#run-choice input").click()
+    page.get_by_role("option", name="shown", exact=True).click()
+    expect(page.locator("#run-page")).to_contain_text("shown: interrupted", timeout=30_000)
+    page.locator("#run-others input").click()
+    page.get_by_role("option", name="beside", exact=True).click()
+    for part in ("tab=train", "train-source=hub", "train-hub=uoft-cs", "train-side=16", "train-images=160",
+                 "train-mirror=0", "run=shown", "run-others=beside"):  # fmt: skip
+        page.wait_for_function(f"location.search.includes('{part}')", timeout=10_000)
+    assert "train-lr" not in page.url and "train-name" not in page.url
+    page.reload()
+    keys = page.locator("#run-curves figure", has_text="Loss").locator(".keys").first
+    expect(keys).to_contain_text("beside: loss", timeout=30_000)
+    expect(page.locator("#run-page")).to_contain_text("shown: interrupted")
+    expect(page.locator("#train-hub :is(input, textarea)")).to_have_value("uoft-cs/cifar10")
+    expect(page.locator("#train-hub")).to_be_visible()
+    expect(page.locator("#train-batch input")).to_have_value("8")
+    expect(page.locator("#share-notice")).to_be_hidden()
+    page.goto(f"{address}/?tab=train&run=gone&train-batch=9999999&train-source=folder")
+    notice = page.locator("#share-notice")
+    expect(notice).to_contain_text(
+        "there is no run of this name here; the latest one is shown", timeout=30_000
+    )
+    expect(notice).to_contain_text("train-batch is '9999999', beyond its limit; 1024 is taken")
+    expect(page.locator("#run-page")).to_contain_text("newest: interrupted")
+    page.locator("#train-folder :is(input, textarea)").fill("/home/me/private")
+    page.locator("#train-images input").fill("2048")
+    page.wait_for_function("location.search.includes('train-images=2048')", timeout=10_000)
+    assert "private" not in page.url and "run=newest" in page.url
+
+
+def test_a_run_is_deleted_after_it_was_asked_and_a_new_one_takes_its_place(page: Page, folder: Path) -> None:
+    write_run(folder, "doomed", seed=1)
+    made(folder / "doomed")
+    page.get_by_role("tab", name="Train").click()
+    expect(page.locator("#run-page")).to_contain_text("doomed", timeout=30_000)
+    page.click("#run-draw")
+    expect(page.locator(".dl-ladder .dl-chosen")).to_have_text("doomed", timeout=10_000)
+    place = page.locator("#model input[type=number]").input_value()
+    set_slider(page, "steps", 2)
+    page.click("#generate")
+    expect(page.locator("#status")).to_contain_text("Step 2 of 2", timeout=60_000)
+    page.get_by_role("tab", name="Train").click()
+    page.click("#run-delete")
+    asked, step = page.locator("#run-delete-asked"), page.locator("#run-delete-step")
+    expect(asked).to_contain_text("Delete doomed and its", timeout=10_000)
+    page.wait_for_timeout(4000)  # while the run is looked at again and again
+    expect(step).to_be_visible()
+    page.click("#run-delete-cancel")
+    expect(step).to_be_hidden()
+    assert (folder / "doomed" / "weights.safetensors").exists()
+    page.click("#run-delete")
+    page.click("#run-delete-sure")
+    expect(page.locator(".toast-body")).to_contain_text("doomed is deleted", timeout=30_000)
+    expect(page.locator("#run-page")).not_to_contain_text("doomed", timeout=10_000)
+    expect(step).to_be_hidden()
+    assert not (folder / "doomed").exists()
+    page.get_by_role("tab", name="Explore").click()
+    expect(page.locator("#ladder")).to_contain_text("doomed was deleted", timeout=10_000)
+    page.click("#generate")
+    expect(page.locator(".toast-body").last).to_contain_text("doomed was deleted", timeout=10_000)
+    write_run(folder, "doomed", seed=2)
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#run-choice input").click()
+    page.get_by_role("option", name="doomed", exact=True).click()
+    expect(page.locator("#run-page")).to_contain_text("doomed", timeout=10_000)
+    page.click("#run-draw")
+    expect(page.locator(".dl-ladder .dl-chosen")).to_have_text("doomed", timeout=10_000)
+    expect(page.locator("#ladder")).not_to_contain_text("was deleted")
+    assert page.locator("#model input[type=number]").input_value() == place
+    page.click("#generate")
+    expect(page.locator("#status")).to_contain_text("Step 2 of 2", timeout=60_000)
 
 
 def test_what_cannot_leave_the_page_is_said_and_the_token_goes(page: Page) -> None:
@@ -213,6 +300,43 @@ def test_a_run_outlives_the_page_and_is_found_again(browser: Browser, tmp_path: 
         for run in runs.found():
             if run.state == RUNNING:
                 os.kill(runs.process_of(run.folder), signal.SIGKILL)
+
+
+def test_temporary_files_are_gradios_own_and_are_all_deleted(browser: Browser, tmp_path: Path) -> None:
+    """At the end of the server, by the same lists of files as `delete_cache` goes through every hour."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+
+    def files() -> list[Path]:  # but for the empty ones that Gradio's upload component leaves
+        return [path for path in temporary.rglob("*") if path.is_file() and path.stat().st_size]
+
+    write_run(tmp_path / "runs", "mine")
+    context = browser.new_context()
+    page = context.new_page()
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("a/1.png", png(picture(1)))
+    environment = {"TMPDIR": str(temporary), "HF_HUB_OFFLINE": "1"}
+    try:
+        with serve(["--runs", str(tmp_path / "runs")], tmp_path / "log", environment) as app:
+            client = Client(app.address, verbose=False, download_files=False)
+            client.predict("mine", "left", "1", "auto", "0", "2", "auto", "all", "1", api_name="/generate")
+            page.goto(f"{app.address}/?tab=train&train-source=zip")
+            expect(page.locator("#run-weights")).to_be_enabled(timeout=30_000)
+            with page.expect_download(timeout=30_000):
+                page.click("#run-weights")
+            page.locator("#train-upload input[type=file]").set_input_files(
+                {"name": "set.zip", "mimeType": "application/zip", "buffer": archive.getvalue()}
+            )
+            expect(page.locator("#train-upload")).to_contain_text("set", timeout=10_000)
+            page.click("#train-check")
+            expect(page.locator("#train-found")).to_contain_text("1 pictures", timeout=LONG)
+            here = files()
+            assert {path.suffix for path in here} == {".png", ".safetensors", ".zip"}, here
+            assert all(path.is_relative_to(temporary / "gradio") for path in here), here
+    finally:
+        context.close()
+    assert not files()
 
 
 def test_a_public_space_does_not_train(browser: Browser, tmp_path: Path) -> None:

@@ -34,12 +34,38 @@ def test_a_linear_axis_has_some_round_ticks_and_room_for_all(values):
     assert float(f"{steps.pop():.6e}"[0]) in (1, 2, 5)
 
 
-def test_a_logarithmic_axis_only_where_it_helps():
-    assert not axis([0.1, 0.9], True).log and not axis([0.0, 9.0], True).log and not axis([1, 99]).log
-    found = axis([0.004, 2.0], True)
-    assert found.log and 0.01 in found.ticks and 1.0 in found.ticks
-    assert found.place(0.1) - found.place(0.01) == pytest.approx(found.place(1.0) - found.place(0.1))
-    assert 2 <= len(axis([1e-12, 1e9], True).ticks) <= 8
+@pytest.mark.parametrize("low", [2e-5, 0.00999, 0.0213, 0.3, 0.55, 1.0, 9.7, 23_456.0])
+@pytest.mark.parametrize("ratio", [1.0, 1.001, 1.07, 1.3, 1.99, 3.7, 8.9, 31.0, 250.0, 1e5, 1e12])
+def test_a_logarithmic_axis_has_marks_that_differ_over_any_range(low, ratio):
+    values = [low, low * ratio]
+    found = axis(values, True)
+    shown = [number(mark) for mark in found.ticks]
+    assert found.log and 3 <= len(shown) <= 8 and len(set(shown)) == len(shown)
+    assert all(0 < found.place(value) < 1 for value in values)
+    assert all(0 <= found.place(mark) <= 1 for mark in found.ticks)
+    # None of it is bare: from an end, or a mark, to the next one it is never half of the axis.
+    places = [0.0, *map(found.place, found.ticks), 1.0]
+    assert max(b - a for a, b in zip(places, places[1:], strict=False)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.004, 2.0], ["0.01", "0.1", "1"]),
+        ([0.03, 2.0], ["0.05", "0.1", "0.2", "0.5", "1", "2"]),
+        ([0.1, 0.9], ["0.1", "0.2", "0.5"]),
+        ([0.25, 0.7], ["0.3", "0.5", "0.7"]),
+        ([0.31, 0.42], ["0.32", "0.34", "0.36", "0.38", "0.4", "0.42"]),
+    ],
+)
+def test_marks_of_a_loss_are_as_coarse_as_can_be(values, shown):
+    assert [number(mark) for mark in axis(values, True).ticks] == shown
+
+
+def test_equal_ratios_are_equal_ways_on_a_logarithmic_axis():
+    for found in (axis([0.004, 2.0], True), axis([0.31, 0.42], True)):
+        assert found.place(0.4) - found.place(0.36) == pytest.approx(found.place(0.36) - found.place(0.324))
+    assert not axis([0.0, 9.0], True).log and not axis([1, 99]).log  # nothing of 0 has a place on one
 
 
 def test_numbers():

@@ -32,7 +32,7 @@ from ui.opening import open_studio
 from ui.run import FAILED, FINISHED, INTERRUPTED
 from ui.run_html import state_html, state_of
 from ui.runs import Runs
-from ui.train_view import UPLOADS, unpacked_once
+from ui.upload_store import UploadStore
 
 
 def stopped_after(runs: Runs, steps: int) -> Path:
@@ -93,7 +93,7 @@ def test_an_upload_goes_while_a_run_has_it_in_memory(
     with zipfile.ZipFile(archive, "w") as opened:
         for path in pictures.rglob("*.png"):
             opened.write(path, path.relative_to(pictures))
-    data = unpacked_once(archive, runs.folder / UPLOADS, Limits()).folder
+    data = UploadStore(runs.folder, Limits()).unpacked(archive).folder
     runs.start("a", arguments(data))
     with frozen(runs, "a", lambda folder: saved(folder) and not written(folder)):
         shutil.rmtree(data)
@@ -105,7 +105,7 @@ def test_an_upload_goes_while_a_run_has_it_in_memory(
     assert "bring the folder back" in state_of(run) and f"Resume goes on from step {run.saved}" in state_of(
         run
     )
-    assert unpacked_once(archive, runs.folder / UPLOADS, Limits()).folder == data
+    assert UploadStore(runs.folder, Limits()).unpacked(archive).folder == data
     runs.resume("a")
     assert ended(runs, "a").state == FINISHED
     same_end(folder, undisturbed)

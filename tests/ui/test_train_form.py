@@ -75,6 +75,11 @@ def test_what_is_no_value_is_refused(field, value, said):
         Form.of(SENT | {field: value})
 
 
+def test_the_bounds_themselves_are_taken():
+    most = {"guidance_dropout": 0.99, "lr": 1, "images": MOST_IMAGES, "batch_size": 1024, "seed": 2**31 - 1}
+    assert vars(Form.of(SENT | most)) == SENT | most
+
+
 @pytest.mark.parametrize(
     ("data", "name"),
     [

@@ -1,18 +1,25 @@
 """Runs' weights on the ladder of models: they come, are read anew, and go without moving the others."""
 
 import os
-import shutil
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 import dit
 from tests.run_folders import write_run
+from ui import jobs
+from ui.axes import Axis, parse_axis
+from ui.budget import allow
 from ui.controls import chosen
+from ui.costs import ladder_html
 from ui.families import groups_of, joined
+from ui.grid import plan
 from ui.limits import Limits
+from ui.models import table_html
 from ui.opening import open_studio
 from ui.request import Wish, parse
+from ui.run_delete import delete
 from ui.runs import Runs
 from ui.studio import Rung, Studio
 from ui.tables import load_tables
@@ -75,11 +82,64 @@ def test_weights_that_are_gone_are_told_and_their_place_stays(trained: Trained, 
     write_run(runs.folder, "mine"), write_run(runs.folder, "other")
     trained.look()
     mine, other = studio.rungs[-2:]
-    shutil.rmtree(runs.folder / "mine")
+    Path(mine.source).unlink()
     trained.look()
     assert studio.rungs[-2:] == [mine, other]
     said = str(studio.missing(mine))
     assert "the weights of mine are no longer in its folder" in said and "python -m train --run-dir" in said
+
+
+def test_a_deleted_run_is_out_of_play_though_in_memory_and_every_view_says_so(
+    trained: Trained, runs: Runs
+) -> None:
+    studio = trained.studio
+    write_run(runs.folder, "mine", told={"dataset": "solids"}, input_size=32)
+    trained.look()
+    rung = studio.rungs[-1]
+    assert drawn(studio, rung) > 0 and rung.pipeline
+    delete(runs, "mine")
+    trained.look()
+    said = "mine was deleted, and its weights with it; train another"
+    assert said in str(studio.missing(rung)) and studio.rungs[-1] is rung
+    wish = Wish("mine", 0, 3, 2.0, 0, 1, "auto")
+    with pytest.raises(gr.Error, match=said):
+        jobs.check(studio, wish, "explore")
+    assert said in ladder_html(studio, rung) and said in table_html(studio)
+    with pytest.raises(ValueError, match=f"none of the 2 cells can be drawn: {said}"):
+        plan(studio, Axis("steps", (1, 2)), Axis("seed", (0,)), wish)
+    both = plan(studio, Axis("model", ("mine", "DiT-E-4-solids")), Axis("seed", (0,)), wish)
+    assert [said in cell.refusal for cell in both.cells] == [True, False]
+    here = [other for other in studio.rungs if not studio.missing(other)]
+    with pytest.raises(ValueError, match="model is 'mine', which is not here"):
+        parse_axis("model", "mine", [], here)
+    solids = groups_of(studio.rungs[:-1], studio.first, load_tables(studio.tables))["solids"]
+    given = allow(studio, joined(solids, studio.rungs), 1e12, wish._replace(label="cone"), None)
+    assert [said in each.refusal for each in given if each.rung is rung] == [True]
+    with pytest.raises(ValueError, match="there is no run called 'mine'"):
+        trained.position("mine")
+
+
+def test_a_new_run_of_a_deleted_ones_name_takes_its_place_with_its_own_weights(
+    trained: Trained, runs: Runs
+) -> None:
+    studio = trained.studio
+    write_run(runs.folder, "mine", seed=1)
+    place = trained.position("mine")
+    rung = studio.rungs[place]
+    old, cost, speed = drawn(studio, rung), rung.macs_per_pass, rung.speed
+    delete(runs, "mine")
+    trained.look()
+    (runs.folder / "mine").mkdir()
+    (runs.folder / "mine" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="mine has no weights to draw with yet"):
+        trained.position("mine")
+    classes = ["up", "down", "strange"]
+    write_run(runs.folder, "mine", seed=2, input_size=32, num_classes=3, told={"classes": classes})
+    assert trained.position("mine") == place and studio.names.count("mine") == 1
+    assert rung.side == 32 and rung.titles == tuple(classes) and studio.missing(rung) is None
+    assert rung.macs_per_pass > cost and rung.speed.per_picture > speed.per_picture
+    [*_, frame] = studio.stream(rung, dit.SampleSettings(classes=[2], seeds=[0], steps=2))
+    assert frame.x0.shape[1:3] == (32, 32) and float(frame.x0.astype(int).sum()) != old
 
 
 @pytest.mark.parametrize("wrong", ["cut", "channels"])

@@ -11,7 +11,7 @@ import pytest
 
 from tests.train.picture_files import picture, png
 from ui.limits import Limits
-from ui.uploads import Refused, unpack
+from ui.uploads import CLUSTER, Refused, unpack
 
 LIMITS = Limits(upload_bytes=300_000, unpacked_bytes=200_000, upload_files=20)
 PNG = png(picture(0))
@@ -90,7 +90,7 @@ def test_links_are_refused(tree):
 def test_a_bomb_is_refused_by_what_it_says_it_holds(tree):
     bomb = zipped(tree / "x.zip", {"a/1.png": bytes(3_000_000)}, zipfile.ZIP_DEFLATED)
     assert bomb.stat().st_size < 10_000
-    refused(tree, bomb, "unpacked it would have 3 MB, and at most 0 MB")
+    refused(tree, bomb, "unpacked it would have 3 MB, and at most 200 kB")
 
 
 def test_a_bomb_is_refused_by_how_much_it_unpacks_to(tree):
@@ -118,7 +118,7 @@ def test_a_bomb_that_lies_about_its_size_is_refused(tree):
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        (replace(LIMITS, upload_bytes=100), "and at most 0 MB are taken"),
+        (replace(LIMITS, upload_bytes=100), "and at most 100 B are taken"),
         (replace(LIMITS, upload_files=2), "holds 3 files, and at most 2"),
     ],
 )
@@ -163,3 +163,16 @@ def test_a_name_that_is_a_folder_elsewhere_is_refused(tree):
         opened.writestr("x/a.png/b.png", PNG)
     (tree / "x.zip").write_bytes(archive.getvalue())
     refused(tree, tree / "x.zip", "both a file and a folder")
+
+
+def test_what_there_is_no_room_for_is_refused(tree):
+    archive = zipped(tree / "x.zip", {f"a/{i}.png": PNG for i in range(3)})
+    limits = replace(LIMITS, uploads_bytes=5 * CLUSTER)
+    before = contents(tree)
+    with pytest.raises(
+        Refused, match="unpacked it takes 12.3 kB of the disk, and of 20.5 kB .* 8.19 kB are left"
+    ):
+        unpack(archive, tree / "in" / "unpacked", limits, taken=3 * CLUSTER)
+    assert contents(tree) == before
+    assert unpack(archive, tree / "in" / "unpacked", limits, taken=2 * CLUSTER).pictures == 3
+    assert list((tree / "in").iterdir()) == [tree / "in" / "unpacked"]
