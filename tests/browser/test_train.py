@@ -151,7 +151,9 @@ def test_the_form_and_the_runs_are_in_the_address_and_come_back(
     page.get_by_role("option", name="shown", exact=True).click()
     expect(page.locator("#run-page")).to_contain_text("shown: interrupted", timeout=30_000)
     page.locator("#run-others input").click()
-    page.get_by_role("option", name="beside", exact=True).click()
+    beside = page.get_by_role("option", name="beside", exact=True)
+    expect(beside).to_have_count(1)  # the other list has closed
+    beside.click()
     for part in ("tab=train", "train-source=hub", "train-hub=uoft-cs", "train-side=16", "train-images=160",
                  "train-mirror=0", "run=shown", "run-others=beside"):  # fmt: skip
         page.wait_for_function(f"location.search.includes('{part}')", timeout=10_000)
