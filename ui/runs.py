@@ -101,6 +101,10 @@ class Runs:
         """The files of averaged weights that there are."""
         return sorted(path for path in self.folder.glob("*/weights.safetensors"))
 
+    def plain(self, message: str) -> str:
+        """A message of the trainer without where on this machine the runs lie, which is no visitor's."""
+        return message.replace(f"{self.folder}{os.sep}", "")
+
     def _folders(self) -> list[Path]:
         return sorted(
             {path.parent for name in (NOTE, "config.json") for path in self.folder.glob(f"*/{name}")}
@@ -116,7 +120,7 @@ class Runs:
             history = None
         wanted = note.get("wanted") if note.get("wanted") in (RUNNING, PAUSED, STOPPED) else ""
         state = self._state(folder, settings, wanted, said)
-        return TrainingRun(folder, state, wanted, settings, history, _summary(said))
+        return TrainingRun(folder, state, wanted, settings, history, self.plain(_summary(said)))
 
     def _state(self, folder: Path, settings: dict[str, Any], wanted: str, said: list[str]) -> str:
         if self.process_of(folder) is not None:

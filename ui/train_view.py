@@ -12,6 +12,7 @@ from ui import ask_trainer
 from ui.costs import complaint_html
 from ui.limits import Limits
 from ui.runs import Runs
+from ui.sources import dataset_of, folder_of
 from ui.train_form import PRESETS, SIDES, SOLIDS, Form, name_of, shown
 from ui.uploads import Refused, Unpacked, unpack
 
@@ -54,7 +55,7 @@ NAMES = tuple(Fields.__dataclass_fields__)
 
 def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
     """Lay out the form and wire it; returns the event after which there is a new run, and what names it."""
-    fields = _fields()
+    fields = _fields(limits)
     check = gr.Button("Check and estimate", elem_id="train-check")
     found = gr.HTML(WELCOME, elem_id="train-found")
     with gr.Row():
@@ -73,10 +74,11 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
             form = fitted(form, told)
             plan = await ask_trainer.estimate(form.arguments())
         except ValueError as error:
-            return complaint_html(str(error)), wanted
+            return complaint_html(runs.plain(str(error))), wanted
         title = wanted or name_of(form, [run.name for run in runs.found()])
         left_out = unpacked.left_out if unpacked else ()
-        command = shown(form.arguments(), runs.folder / title)
+        # It says where things lie on this machine, which is for those alone who have a terminal there.
+        command = shown(form.arguments(), runs.folder / title) if limits.folders is None else ""
         return ask_trainer.plan_html(plan, command) + ask_trainer.data_html(told, preview, left_out), title
 
     async def on_start(wanted: str, *values: Any) -> tuple[str, str]:
@@ -87,7 +89,7 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
             title = wanted or name_of(form, [run.name for run in runs.found()])
             run = await asyncio.to_thread(runs.start, title, form.arguments())
         except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(runs.plain(str(error)), print_exception=False) from error
         return run.name, ""
 
     where = [fields.upload, fields.folder, fields.hub]
@@ -97,9 +99,10 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
     return event, started
 
 
-def _fields() -> Fields:
+def _fields(limits: Limits) -> Fields:
     usual = Form()
-    source = gr.Radio([DRAWN, ZIP, FOLDER, HUB], value=DRAWN, label="Pictures", elem_id="train-source")
+    lent = [] if limits.folders == () else [FOLDER]
+    source = gr.Radio([DRAWN, ZIP, *lent, HUB], value=DRAWN, label="Pictures", elem_id="train-source")
     upload = gr.File(
         label="A .zip of pictures, a folder for each class", file_types=[".zip"], visible=False,
         elem_id="train-upload", height=120,
@@ -163,8 +166,17 @@ def form_of(runs: Runs, limits: Limits, values: tuple[Any, ...]) -> tuple[Form, 
         unpacked = unpacked_once(Path(sent["upload"]), runs.folder / UPLOADS, limits)
         data = str(unpacked.folder)
     else:
-        data = {DRAWN: SOLIDS, FOLDER: sent["folder"], HUB: sent["hub"]}.get(source)
+        data = named(source, sent, limits)
     return Form.of(sent | {"data": data}), unpacked
+
+
+def named(source: Any, sent: dict[str, Any], limits: Limits) -> Any:
+    """The data that a visitor has named. Raises ValueError where it is not for visitors."""
+    if source == FOLDER:
+        return folder_of(sent["folder"], limits)
+    if source == HUB:
+        return dataset_of(sent["hub"])
+    return SOLIDS if source == DRAWN else None
 
 
 def unpacked_once(archive: Path, folder: Path, limits: Limits) -> Unpacked:
