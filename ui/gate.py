@@ -18,7 +18,7 @@ from ui.limits import Limits
 LOG = logging.getLogger(__name__)
 BODY = 1_000_000  # bytes of a request that is no upload; the page's own have a few thousand
 FRAME = 100_000  # bytes of an upload besides its file
-READ_OUT = 8  # times its limit that a body is read and thrown away, so that its sender hears why
+READ_OUT = 8  # times its limit: a body up to there is read and thrown away, so that its sender hears why
 # Gradio's own routes that this page does without. A deep link would write a session's values to the disk, the
 # typed token too; by the proxy and by files with an address anybody could fetch with this machine's own.
 UNUSED = re.compile(
@@ -53,8 +53,9 @@ class Gate:
         if b"transfer-encoding" in headers:
             await _say(send, 411, "the request does not say how long it is; send a Content-Length")
             return
-        if int(headers.get(b"content-length", b"0")) > most:
-            await _read_out(receive, READ_OUT * most)
+        if (length := int(headers.get(b"content-length", b"0"))) > most:
+            if length <= READ_OUT * most:
+                await _read_out(receive)
             await _say(send, 413, f"the request is larger than the maximum allowed size of {most} bytes")
             return
         await self._serve(scope, receive, send)
@@ -105,13 +106,10 @@ def _origin(error: BaseException) -> str:
     return f"{type(error).__name__} in {Path(code.co_filename).name}, {code.co_name}, line {trace.tb_lineno}"
 
 
-async def _read_out(receive: Receive, most: int) -> None:
-    """Take what still comes of a body, as far as that is worth it."""
-    while most > 0:
-        message = await receive()
-        most -= len(message.get("body", b""))
-        if not message.get("more_body"):
-            return
+async def _read_out(receive: Receive) -> None:
+    """Take all that comes of a body, and throw it away."""
+    while (await receive()).get("more_body"):
+        pass
 
 
 async def _say(send: Send, status: int, message: str) -> None:

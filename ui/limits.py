@@ -31,6 +31,7 @@ class Limits:
     upload_bytes: int = 200_000_000  # of a zip
     unpacked_bytes: int = 1_000_000_000
     upload_files: int = 100_000
+    uploads: int = 8  # that are kept unpacked beside those of runs; the oldest go
     folders: tuple[Path, ...] | None = None  # of this machine, lent with all below them; None: any
 
     def __post_init__(self) -> None:

@@ -38,6 +38,7 @@ def limits_html(limits: Limits, training: bool) -> str:
                 f"{size_of(limits.upload_bytes)}, {size_of(limits.unpacked_bytes)} unpacked, "
                 f"{limits.upload_files:,} files",
             ),
+            ("Uploads", f"{limits.uploads} are kept beside those of runs; of more, the oldest go"),
             ("Folders of this machine", _lent(limits)),
         ]
     told = "".join(f'<tr><th scope="row">{name}</th><td>{html.escape(most)}</td></tr>' for name, most in rows)

@@ -101,6 +101,14 @@ class Runs:
         """The files of averaged weights that there are."""
         return sorted(path for path in self.folder.glob("*/weights.safetensors"))
 
+    def trained_on(self, data: str) -> bool:
+        """Whether a run was started with some data, as its arguments name it."""
+        return any(
+            data == _object(folder / "config.json").get("data")
+            or data in _object(folder / NOTE).get("arguments", [])
+            for folder in self._folders()
+        )
+
     def plain(self, message: str) -> str:
         """A message of the trainer without where on this machine the runs lie, which is no visitor's."""
         return message.replace(f"{self.folder}{os.sep}", "")

@@ -7,16 +7,15 @@ from typing import Any
 
 import gradio as gr
 
-from dit.files import sha256
 from ui import ask_trainer
 from ui.costs import complaint_html
+from ui.kept_uploads import forget, unpacked_once
 from ui.limits import Limits
 from ui.runs import Runs
 from ui.sources import dataset_of, folder_of
 from ui.train_form import PRESETS, SIDES, SOLIDS, Form, name_of, shown
-from ui.uploads import Refused, Unpacked, unpack
+from ui.uploads import Unpacked
 
-UPLOADS = ".uploads"  # below the folder of runs: pictures that visitors have sent
 DRAWN, ZIP, FOLDER, HUB = "drawn by code", "a .zip", "a folder here", "a dataset on the Hub"
 WELCOME = "<p>Check first: it looks at the pictures, and says how long it will take.</p>"
 CSS = """
@@ -67,10 +66,18 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
     def on_source(source: str) -> list[dict]:
         return [gr.update(visible=source == kind) for kind in (ZIP, FOLDER, HUB)]
 
+    async def looked_at(form: Form, unpacked: Unpacked | None) -> tuple[dict[str, Any], bytes]:
+        try:
+            return await ask_trainer.look(form.data, form.image_size)
+        except ValueError:
+            if unpacked:
+                await asyncio.to_thread(forget, unpacked, runs)
+            raise
+
     async def on_check(wanted: str, *values: Any) -> tuple[str, str]:
         try:
             form, unpacked = await asyncio.to_thread(form_of, runs, limits, values)
-            told, preview = await ask_trainer.look(form.data, form.image_size)
+            told, preview = await looked_at(form, unpacked)
             form = fitted(form, told)
             plan = await ask_trainer.estimate(form.arguments())
         except ValueError as error:
@@ -83,9 +90,9 @@ def build(runs: Runs, limits: Limits) -> tuple[Any, gr.Textbox]:
 
     async def on_start(wanted: str, *values: Any) -> tuple[str, str]:
         try:
-            form, _ = await asyncio.to_thread(form_of, runs, limits, values)
+            form, unpacked = await asyncio.to_thread(form_of, runs, limits, values)
             if form.data != SOLIDS:
-                form = fitted(form, (await ask_trainer.look(form.data, form.image_size))[0])
+                form = fitted(form, (await looked_at(form, unpacked))[0])
             title = wanted or name_of(form, [run.name for run in runs.found()])
             run = await asyncio.to_thread(runs.start, title, form.arguments())
         except ValueError as error:
@@ -159,39 +166,23 @@ def form_of(runs: Runs, limits: Limits, values: tuple[Any, ...]) -> tuple[Form, 
         ValueError: a value that is none, or an upload that is refused.
     """
     sent = dict(zip(NAMES, values, strict=True))
-    source, unpacked = sent["source"], None
-    if source == ZIP:
-        if not sent["upload"]:
-            raise ValueError("no .zip has been uploaded yet; choose one, or other pictures")
-        unpacked = unpacked_once(Path(sent["upload"]), runs.folder / UPLOADS, limits)
-        data = str(unpacked.folder)
-    else:
-        data = named(source, sent, limits)
-    return Form.of(sent | {"data": data}), unpacked
+    if sent["source"] != ZIP:
+        return Form.of(sent | {"data": named(sent, limits)}), None
+    if not sent["upload"]:
+        raise ValueError("no .zip has been uploaded yet; choose one, or other pictures")
+    form = Form.of(sent | {"data": ZIP})  # before anything is unpacked
+    unpacked = unpacked_once(Path(sent["upload"]), runs, limits)
+    return replace(form, data=str(unpacked.folder)), unpacked
 
 
-def named(source: Any, sent: dict[str, Any], limits: Limits) -> Any:
+def named(sent: dict[str, Any], limits: Limits) -> Any:
     """The data that a visitor has named. Raises ValueError where it is not for visitors."""
+    source = sent["source"]
     if source == FOLDER:
         return folder_of(sent["folder"], limits)
     if source == HUB:
         return dataset_of(sent["hub"])
     return SOLIDS if source == DRAWN else None
-
-
-def unpacked_once(archive: Path, folder: Path, limits: Limits) -> Unpacked:
-    """An upload's pictures, in a folder that is called by its contents: the same file is unpacked once.
-
-    Raises:
-        ValueError: it is refused.
-    """
-    target = folder / sha256(archive)[:16]
-    if target.is_dir():
-        return Unpacked(target, sum(1 for path in target.rglob("*") if path.is_file()), ())
-    try:
-        return unpack(archive, target, limits)
-    except Refused as error:
-        raise ValueError(f"{archive.name}: {error}") from error
 
 
 def fitted(form: Form, told: dict[str, Any]) -> Form:

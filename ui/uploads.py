@@ -1,14 +1,17 @@
 """Pictures that a visitor uploads: a zip is unpacked only where nothing in it can do harm.
 
-Refused: paths that lead out of the folder, links, more or larger contents than the limits, contents that
-unpack to far more than they are (zip bombs), encrypted ones. What is no picture by its ending is left out,
-and what is none by its bytes is found when the pictures are looked at.
+Refused: paths that lead out of the folder or far into it, links, more or larger contents than the limits,
+contents that unpack to far more than they are (zip bombs), encrypted ones. What is no picture by its ending
+is left out, and what is none by its bytes is found when the pictures are looked at.
 """
 
+import lzma
 import os
 import shutil
 import stat
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +19,11 @@ from ui.limits import Limits
 
 SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff".split())
 BLOCK = 2**16  # bytes that are unpacked at a time
+DAMAGED = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
+    NotImplementedError, RuntimeError, ValueError, OSError,
+)  # fmt: skip
+DEPTH = 20  # parts of a path
 RATIO = 200  # bytes that a byte may unpack to; pictures are compressed already, and hardly shrink
 
 
@@ -50,8 +58,11 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Unpacked:
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise Refused(f"the file cannot be unpacked: {error}; make a plain .zip of the pictures") from error
+    except Refused:
+        raise
+    except DAMAGED as error:
+        said = error.strerror if isinstance(error, OSError) else error  # without where it was to go
+        raise Refused(f"the file cannot be unpacked: {said}; make a plain .zip of the pictures") from error
     return Unpacked(folder, len(wanted), tuple(left_out))
 
 
@@ -91,6 +102,11 @@ def _place(entry: zipfile.ZipInfo) -> PurePosixPath:
     place = PurePosixPath(name)
     if place.is_absolute() or ".." in place.parts or "\0" in name or (place.parts and ":" in place.parts[0]):
         raise Refused(f"{entry.filename!r} leads out of the folder; make the .zip of a folder's contents")
+    if len(place.parts) > DEPTH:
+        raise Refused(
+            f"{name[:60]!r} lies {len(place.parts) - 1} folders deep, and at most {DEPTH - 1} are taken; put "
+            "the pictures higher"
+        )
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise Refused(f"{entry.filename!r} is a link; put the picture itself into the .zip")
     return place
