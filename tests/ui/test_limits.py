@@ -124,7 +124,7 @@ def test_the_page_tells_all_of_them(studio: Studio, tmp_path: Path) -> None:
     for said in (
         "16 pictures, 1,000 steps", "1,200,000 GMACs", "64 cells, 15 min expected, 4.2 megapixels", "20 jobs",
         "64 whose pictures are kept", "3 models", "2 runs at a time",
-        "200 MB, 1 GB unpacked, 100,000 files",
+        "200 MB, 1 GB unpacked, 100,000 files", "8 are kept beside those of runs",
     ):  # fmt: skip
         assert said in told, said
     assert "Training" not in limits_html(USUAL, training=False)
