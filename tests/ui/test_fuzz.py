@@ -61,6 +61,7 @@ def test_two_thousand_bad_requests(attacked: Attacked) -> None:
     runs = Runs(attacked.runs)
     assert [run.name for run in runs.found()] == ["mine"] and runs.named("mine").state != RUNNING
     assert "Traceback" not in attacked.log and SECRET not in attacked.log
+    assert "<script>" not in attacked.log and attacked.log.count("127.0.0.1") == 1  # its own, at the start
     kinds = {json.loads(line)["outcome"] for line in (attacked.folder / "requests.jsonl").open()}
     assert "failed" not in kinds
 
