@@ -11,7 +11,7 @@ from typing import Literal
 
 import tyro
 
-from ui.limits import USUAL, Limits, is_space
+from ui.limits import USUAL, Limits, is_open, is_space
 
 FLAGS = "DITLAB_FLAGS"  # environment variable of a Space, which is started without any
 
@@ -43,6 +43,9 @@ class App:
     """file to whose end a line of JSON is written for each request to draw; default: stderr"""
     training: Literal["auto", "on", "off"] = "auto"
     """whether visitors may train on this machine; auto: not on a Space of Hugging Face, which is public"""
+    folders: tuple[Path, ...] | None = None
+    """folders of pictures that visitors may train on, with all below them; without any: none; default: every
+    folder while only this machine can reach the page, else none"""
 
 
 def main(app: App) -> None:
@@ -57,13 +60,17 @@ def main(app: App) -> None:
     from ui.zero_gpu import borrow, is_zero_gpu
 
     training = app.training == "on" or (app.training == "auto" and not is_space())
+    if (folders := app.folders) is None:
+        folders = () if is_open() else None
+    else:
+        folders = tuple(folder.expanduser().resolve() for folder in folders)
     try:
         open_log(app.log)
         lent = is_zero_gpu()
         studio = open_studio(
             app.weights,
             "cuda" if lent else find_device(app.device),  # this process itself never has the GPU
-            Limits(models=app.max_resident, gmacs=app.max_gmacs, training=training),
+            Limits(models=app.max_resident, gmacs=app.max_gmacs, training=training, folders=folders),
             app.autoencoder,
             app.tiling,
             app.tables or ZOO,

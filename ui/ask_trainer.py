@@ -79,7 +79,7 @@ def _list(title: str, items: Sequence[str]) -> str:
 
 
 def plan_html(told: dict[str, Any], command: str) -> str:
-    """The answer of `estimate` for a reader, and the command that does the same."""
+    """The answer of `estimate` for a reader, and the command that does the same; empty: not shown."""
     seconds = told["seconds"]
     cells = (
         ("parameters", f"{told['parameters'] / 1e6:,.3g} M"),
@@ -90,7 +90,5 @@ def plan_html(told: dict[str, Any], command: str) -> str:
         ("disk, at most", size_of(told["disk_bytes"])),
     )
     assumed = f"<p>{html.escape(told['assumed'])}</p>" if told["assumed"] else ""
-    return (
-        f"{numbers_html(cells)}{assumed}"
-        f'<p class="dl-command">The same on a terminal: <code>{html.escape(command)}</code></p>'
-    )
+    same = f'<p class="dl-command">The same on a terminal: <code>{html.escape(command)}</code></p>'
+    return f"{numbers_html(cells)}{assumed}{same if command else ''}"

@@ -44,7 +44,7 @@ def build(runs: Runs, choice: gr.Dropdown) -> None:
                 made = await deliver.export(runs.named(name or ""), Path(folder))
                 return save_file_to_cache(made, file.GRADIO_CACHE), ""
         except (ValueError, OSError) as error:
-            return gr.skip(), complaint_html(str(error))
+            return gr.skip(), complaint_html(runs.plain(str(error)))
 
     async def on_push(name: str | None, repo: str, secret: str, hidden: bool) -> tuple[str, str]:
         try:
@@ -52,7 +52,7 @@ def build(runs: Runs, choice: gr.Dropdown) -> None:
                 await deliver.push(runs.named(name or ""), repo, secret, hidden), quote=True
             )
         except (ValueError, OSError) as error:
-            return complaint_html(str(error)), ""
+            return complaint_html(runs.plain(str(error))), ""
         return f'<p>It is there: <a href="{address}" target="_blank" rel="noopener">{address}</a></p>', ""
 
     working = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,23 @@ class Limits:
     upload_files: int = 100_000
     uploads_bytes: int = 5_000_000_000  # of the disk, for all that is unpacked
     upload_seconds: float = 86_400  # since it was used last, that an upload is kept which no run needs
+    folders: tuple[Path, ...] | None = None  # of this machine, lent with all below them; None: any
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "training" and not value > 0:
+            if field.name not in ("training", "folders") and not value > 0:
                 raise ValueError(f"the limit of {field.name} is {value}; it must be above 0")
 
 
 USUAL = Limits()
+
+
+def is_open() -> bool:
+    """Whether others than this machine can reach the page, as far as it knows: of a proxy it does not."""
+    bound = os.environ.get("GRADIO_SERVER_NAME", "").strip().strip("[]").lower()
+    shared = os.environ.get("GRADIO_SHARE", "").lower() == "true"
+    return is_space() or shared or bound not in ("", "127.0.0.1", "localhost", "::1")
 
 
 def is_space() -> bool:

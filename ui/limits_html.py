@@ -47,9 +47,16 @@ def limits_html(limits: Limits, training: bool) -> str:
                 f"{size_of(limits.uploads_bytes)} unpacked; what no run needs goes "
                 f"{duration(limits.upload_seconds)} after it was used last",
             ),
+            ("Folders of this machine", _lent(limits)),
         ]
     told = "".join(f'<tr><th scope="row">{name}</th><td>{html.escape(most)}</td></tr>' for name, most in rows)
     return f'<div class="dl-limits"><p>{ALONE}</p><table><tbody>{told}</tbody></table></div>'
+
+
+def _lent(limits: Limits) -> str:
+    if limits.folders is None:
+        return "all, as on one's own machine"
+    return ", ".join(f"{folder} and below" for folder in limits.folders) or "none"
 
 
 def build(limits: Limits, training: bool) -> None:

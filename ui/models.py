@@ -135,8 +135,11 @@ def build(studio: Studio, turns: Turns, tab: gr.Tab, refresh: Refresh) -> Downlo
     downloads = Downloads()
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
-    def named(name: str) -> Rung:
-        return next(rung for rung in published if rung.name == name)
+    def named(name: str | None) -> Rung:
+        for rung in published:
+            if rung.name == name:
+                return rung
+        raise gr.Error("no model is chosen; choose one of the published weights", print_exception=False)
 
     async def on_download(name: str, session: gr.Request) -> AsyncIterator[dict]:
         rung = named(name)

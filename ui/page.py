@@ -24,6 +24,7 @@ from ui import (
 from ui.downloads import Downloads
 from ui.limits import Limits
 from ui.runs import Runs
+from ui.sent import CheckedBlocks
 from ui.studio import Studio
 from ui.trained import Trained
 from ui.turns import Turns
@@ -86,7 +87,7 @@ def build(studio: Studio, runs: Runs | None = None, turns: Turns | None = None) 
     turns, limits, trained = turns or Turns(studio), studio.limits, Trained(studio, runs)
     uploads = UploadStore(runs.folder, limits) if runs else None
     trained.look()  # before the layout, which has a place for each model
-    with gr.Blocks(title=TITLE, delete_cache=(3600, 86400), analytics_enabled=False) as demo:
+    with CheckedBlocks(title=TITLE, delete_cache=(3600, 86400), analytics_enabled=False) as demo:
         gr.Markdown(INTRO, elem_id="intro")
         address = share.Share()
         address.notice()

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ class Runs:
         """The files of averaged weights that there are."""
         return sorted(path for path in self.folder.glob("*/weights.safetensors"))
 
+    def plain(self, message: str) -> str:
+        """A message of the trainer without where on this machine the runs lie, which is no visitor's."""
+        return message.replace(f"{self.folder}{os.sep}", "")
+
     def _folders(self) -> list[Path]:
         return sorted(
             {path.parent for name in (NOTE, "config.json") for path in self.folder.glob(f"*/{name}")}
@@ -70,7 +75,8 @@ class Runs:
 
     def read(self, folder: Path) -> TrainingRun:
         """The run in a folder."""
-        return TrainingRun.of(folder, self.process_of(folder) is not None)
+        run = TrainingRun.of(folder, self.process_of(folder) is not None)
+        return replace(run, said=self.plain(run.said))
 
     def process_of(self, folder: Path) -> int | None:
         """The process that trains in a folder; None if there is none. Pid 0: it has not told its own yet."""

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+from starlette.middleware import Middleware
+
+from ui.gate import Gate
 from ui.health import Health
 from ui.page import Page, serving
 from ui.runs import Runs
@@ -26,12 +29,16 @@ ONE = 0.5  # seconds in which several signals are one: some senders reach a proc
 
 def serve(page: Page, runs: Runs | None) -> None:
     """Serve until SIGTERM or SIGINT, and end in order; a second signal ends at once. Main thread only."""
-    closing = Closing(page, runs)
+    closing, limits = Closing(page, runs), page.turns.studio.limits
     closing.listen()
     page.demo.launch(
         prevent_thread_lock=True,
-        app_kwargs={"routes": [Health(page.turns).route()], "lifespan": closing.lifespan},
-        **serving(page.turns.studio.limits),
+        app_kwargs={
+            "routes": [Health(page.turns).route()],
+            "lifespan": closing.lifespan,
+            "middleware": [Middleware(Gate, limits)],
+        },
+        **serving(limits),
     )
     closing.wait()
 

@@ -12,7 +12,7 @@ from ui.clamps import Clamp, number, one_of, whole, yes_or_no
 from ui.runs import Runs
 from ui.share import Share
 from ui.train_form import MOST_BATCH, MOST_DROPOUT, MOST_IMAGES, MOST_LR, MOST_SEED, PRESETS, SIDES
-from ui.train_view import MAX_DATASET, SOURCES, Fields
+from ui.train_view import MAX_DATASET, Fields
 
 LEAST_LR = 1e-7  # what an address may hold: a form must have more than 0
 
@@ -21,7 +21,7 @@ def register(share: Share, runs: Runs, fields: Fields, choice: gr.Dropdown, othe
     """Put the form, the chosen run, and those that it is compared with, into the page's address."""
     sides = {str(side): side for side in SIDES}
     clamps: dict[str, Clamp] = {
-        "source": one_of(SOURCES.values()),
+        "source": one_of([kind for _, kind in fields.source.choices]),
         "hub": dataset,
         "preset": one_of(PRESETS),
         "image_size": lambda text: sides[one_of(sides)(text)],

@@ -9,7 +9,9 @@ import gradio as gr
 
 from ui import ask_trainer
 from ui.costs import complaint_html
+from ui.limits import Limits
 from ui.runs import Runs
+from ui.sources import dataset_of, folder_of
 from ui.train_form import PRESETS, SIDES, SOLIDS, Form, name_of, shown
 from ui.upload_store import UploadStore
 from ui.uploads import Unpacked
@@ -54,7 +56,8 @@ NAMES = tuple(Fields.__dataclass_fields__)
 
 def build(runs: Runs, uploads: UploadStore) -> tuple[Fields, Any, gr.Textbox]:
     """Lay out the form and wire it; returns its controls, the event of a new run, and what names that."""
-    fields = _fields()
+    limits = uploads.limits
+    fields = _fields(limits)
     check = gr.Button("Check and estimate", elem_id="train-check")
     found = gr.HTML(WELCOME, elem_id="train-found")
     with gr.Row():
@@ -66,28 +69,37 @@ def build(runs: Runs, uploads: UploadStore) -> tuple[Fields, Any, gr.Textbox]:
     def on_source(source: str) -> list[dict]:
         return [gr.update(visible=source == kind) for kind in (ZIP, FOLDER, HUB)]
 
+    async def looked_at(form: Form, unpacked: Unpacked | None) -> tuple[dict[str, Any], bytes]:
+        try:
+            return await ask_trainer.look(form.data, form.image_size)
+        except ValueError:
+            if unpacked:
+                await asyncio.to_thread(uploads.forget, unpacked)
+            raise
+
     async def on_check(wanted: str, *values: Any) -> tuple[str, str]:
         try:
             form, unpacked = await asyncio.to_thread(form_of, uploads, values)
-            told, preview = await ask_trainer.look(form.data, form.image_size)
+            told, preview = await looked_at(form, unpacked)
             form = fitted(form, told)
             plan = await ask_trainer.estimate(form.arguments())
         except (ValueError, OSError) as error:
-            return complaint_html(str(error)), wanted
+            return complaint_html(runs.plain(str(error))), wanted
         title = wanted or name_of(form, [run.name for run in runs.found()])
         left_out = unpacked.left_out if unpacked else ()
-        command = shown(form.arguments(), runs.folder / title)
+        # It says where things lie on this machine, which is for those alone who have a terminal there.
+        command = shown(form.arguments(), runs.folder / title) if limits.folders is None else ""
         return ask_trainer.plan_html(plan, command) + ask_trainer.data_html(told, preview, left_out), title
 
     async def on_start(wanted: str, *values: Any) -> tuple[str, str]:
         try:
-            form, _ = await asyncio.to_thread(form_of, uploads, values)
+            form, unpacked = await asyncio.to_thread(form_of, uploads, values)
             if form.data != SOLIDS:
-                form = fitted(form, (await ask_trainer.look(form.data, form.image_size))[0])
+                form = fitted(form, (await looked_at(form, unpacked))[0])
             title = wanted or name_of(form, [run.name for run in runs.found()])
             run = await asyncio.to_thread(runs.start, title, form.arguments())
         except (ValueError, OSError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(runs.plain(str(error)), print_exception=False) from error
         return run.name, ""
 
     where = [fields.upload, fields.folder, fields.hub]
@@ -97,9 +109,10 @@ def build(runs: Runs, uploads: UploadStore) -> tuple[Fields, Any, gr.Textbox]:
     return fields, event, started
 
 
-def _fields() -> Fields:
+def _fields(limits: Limits) -> Fields:
     usual = Form()
-    source = gr.Radio(list(SOURCES.items()), value=DRAWN, label="Pictures", elem_id="train-source")
+    offered = [(label, kind) for label, kind in SOURCES.items() if kind != FOLDER or limits.folders != ()]
+    source = gr.Radio(offered, value=DRAWN, label="Pictures", elem_id="train-source")
     upload = gr.File(
         label="A .zip of pictures, a folder for each class", file_types=[".zip"], visible=False,
         elem_id="train-upload", height=120,
@@ -160,15 +173,23 @@ def form_of(uploads: UploadStore, values: tuple[Any, ...]) -> tuple[Form, Unpack
         ValueError: a value that is none, or an upload that is refused.
     """
     sent = dict(zip(NAMES, values, strict=True))
-    source, unpacked = sent["source"], None
-    if source == ZIP:
-        if not sent["upload"]:
-            raise ValueError("no .zip has been uploaded yet; choose one, or other pictures")
-        unpacked = uploads.unpacked(Path(sent["upload"]))
-        data = str(unpacked.folder)
-    else:
-        data = {DRAWN: SOLIDS, FOLDER: sent["folder"], HUB: sent["hub"]}.get(source)
-    return Form.of(sent | {"data": data}), unpacked
+    if sent["source"] != ZIP:
+        return Form.of(sent | {"data": named(sent, uploads.limits)}), None
+    if not sent["upload"]:
+        raise ValueError("no .zip has been uploaded yet; choose one, or other pictures")
+    form = Form.of(sent | {"data": ZIP})  # before anything is unpacked
+    unpacked = uploads.unpacked(Path(sent["upload"]))
+    return replace(form, data=str(unpacked.folder)), unpacked
+
+
+def named(sent: dict[str, Any], limits: Limits) -> Any:
+    """The data that a visitor has named. Raises ValueError where it is not for visitors."""
+    source = sent["source"]
+    if source == FOLDER:
+        return folder_of(sent["folder"], limits)
+    if source == HUB:
+        return dataset_of(sent["hub"])
+    return SOLIDS if source == DRAWN else None
 
 
 def fitted(form: Form, told: dict[str, Any]) -> Form:

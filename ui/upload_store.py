@@ -52,6 +52,12 @@ class UploadStore:
             except Refused as error:
                 raise ValueError(f"{archive.name}: {error}") from error
 
+    def forget(self, upload: Unpacked) -> None:
+        """Remove an upload that turned out to be of no use, unless a run was started with it."""
+        with self._alone():
+            if upload.folder.name not in self._settings():
+                remove(upload.folder)
+
     def expire(self) -> None:
         """Remove what no run needs and nobody has used for long, and what killed servers left over."""
         discard_removed(self.runs)

@@ -1,15 +1,18 @@
 """Pictures that a visitor uploads: a zip is unpacked only where nothing in it can do harm.
 
-Refused: paths that lead out of the folder, links, more or larger contents than the limits or than there is
-room for, contents that unpack to far more than they are (zip bombs), encrypted ones. What is no picture by
-its ending is left out, and what is none by its bytes is found when the pictures are looked at.
+Refused: paths that lead out of the folder or far into it, links, more or larger contents than the limits or
+than there is room for, contents that unpack to far more than they are (zip bombs), encrypted ones. What is no
+picture by its ending is left out, and what is none by its bytes is found when the pictures are looked at.
 """
 
+import lzma
 import os
 import secrets
 import shutil
 import stat
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +24,11 @@ from ui.limits import Limits
 SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff".split())
 BLOCK = 2**16  # bytes that are unpacked at a time
 CLUSTER = 4096  # bytes that a file takes on a disk at a time
+DAMAGED = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
+    NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
+DEPTH = 20  # parts of a path
 RATIO = 200  # bytes that a byte may unpack to; pictures are compressed already, and hardly shrink
 
 
@@ -66,8 +74,15 @@ def unpack(archive: Path, folder: Path, limits: Limits, taken: int = 0) -> Unpac
                     partial.rename(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except Refused:
+        raise
+    except DAMAGED as error:
         raise Refused(f"the file cannot be unpacked: {error}; make a plain .zip of the pictures") from error
+    except OSError as error:
+        if error.errno is None:  # a full disk, and it says so
+            raise
+        said = error.strerror  # without where it was to go
+        raise Refused(f"the file cannot be unpacked: {said}; make a plain .zip of the pictures") from error
     return Unpacked(folder, len(wanted), tuple(left_out))
 
 
@@ -116,6 +131,11 @@ def _place(entry: zipfile.ZipInfo) -> PurePosixPath:
     place = PurePosixPath(name)
     if place.is_absolute() or ".." in place.parts or "\0" in name or (place.parts and ":" in place.parts[0]):
         raise Refused(f"{entry.filename!r} leads out of the folder; make the .zip of a folder's contents")
+    if len(place.parts) > DEPTH:
+        raise Refused(
+            f"{name[:60]!r} lies {len(place.parts) - 1} folders deep, and at most {DEPTH - 1} are taken; put "
+            "the pictures higher"
+        )
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise Refused(f"{entry.filename!r} is a link; put the picture itself into the .zip")
     return place

@@ -74,7 +74,7 @@ def test_a_disk_that_fills_up_three_times_leaves_no_trace(runs: Runs, pictures: 
     assert "could not" in run.said and "room" in run.said and "needs" not in run.said
     runs.resume("a")
     run = filled_while_it_trains(runs, run.saved + EVERY, 0)
-    assert f"the disk of {run.folder} is full; make room" in run.said
+    assert f"the disk of {run.name} is full; make room" in run.said
     runs.resume("a")
     run = ended(runs, "a")
     assert run.state == FINISHED and run.history.changes == []
@@ -130,6 +130,6 @@ def test_a_full_disk_is_told_of_whoever_was_killed_there(runs: Runs, small: Path
     folder = write_run(runs.folder, "a").parent
     assert "process is gone" in state_of(runs.named("a"))
     filler = fill(small, LITTLE - BLOCK)
-    assert state_of(runs.named("a")).startswith(f"failed: the disk of {folder} is full; make room")
+    assert state_of(runs.named("a")).startswith(f"failed: the disk of {folder.name} is full; make room")
     os.truncate(filler, 0)
     assert "process is gone" in state_of(runs.named("a"))

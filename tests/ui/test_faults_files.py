@@ -101,7 +101,7 @@ def test_an_upload_goes_while_a_run_has_it_in_memory(
     folder = stopped_after(runs, before + EVERY)
     runs.resume("a")
     run = ended(runs, "a")
-    assert run.state == FAILED and f"{data}: there is no such folder" in state_of(run)
+    assert run.state == FAILED and f".uploads/{data.name}: there is no such folder" in state_of(run)
     assert "bring the folder back" in state_of(run) and f"Resume goes on from step {run.saved}" in state_of(
         run
     )

@@ -132,3 +132,13 @@ def test_the_server_looks_when_it_starts(store: UploadStore, tmp_path: Path) -> 
             assert time.monotonic() < end, (tmp_path / "log").read_text()
             time.sleep(0.05)
     assert Runs(store.runs).found() == []
+
+
+def test_what_no_run_needs_can_be_forgotten(store: UploadStore, tmp_path: Path) -> None:
+    done, needed = (store.unpacked(zipped(tmp_path / f"{number}.zip", number)) for number in (0, 1))
+    config = store.runs / "trained" / "config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps({"data": str(needed.folder)}))
+    for one in (done, needed):
+        store.forget(one)
+    assert not done.folder.exists() and needed.folder.is_dir()
