@@ -125,6 +125,11 @@ def test_an_upload_comes_back_as_a_download_never_as_a_page(attacked: Attacked) 
         assert back.header("content-type") == "application/octet-stream"
         assert back.header("content-disposition").startswith("attachment")
         assert back.header("x-content-type-options") == "nosniff"
+    for name, kind in (("x.png", "image/png"), ("x.txt", "text/plain")):  # shown, but as no page either
+        [path] = upload(attacked.address, name, SCRIPT, "text/html").json()
+        back = send(attacked.address, "GET", f"/gradio_api/file={path}")
+        assert back.header("content-type").startswith(kind)
+        assert back.header("x-content-type-options") == "nosniff"
     for name in ("../../evil.txt", "..\\evil.txt", "/etc/cron.d/evil", "a" * 400, ""):
         for path in upload(attacked.address, name, b"x").json():
             assert Path(path).resolve().is_relative_to(attacked.folder / "gradio")
