@@ -63,7 +63,7 @@ class Attacked:
 
     def files(self) -> set[str]:
         """All that lies around the server, but for Gradio's own folder and what the trainer keeps."""
-        own = {str(path) for path in self.folder.rglob("*") if path.is_file()}
+        own = {str(path) for path in self.folder.rglob("*") if path.is_file() and path.name != ".lock"}
         own = {
             path for path in own if not path.startswith((f"{self.folder}/gradio/", f"{self.folder}/home/"))
         }

@@ -119,7 +119,7 @@ class Visitor:
             config = json.load(answer)
         self._ids = {one["props"].get("elem_id"): one["id"] for one in config["components"]}
         [self._timer] = [one["id"] for one in config["components"] if one["type"] == "timer"]
-        self._events = {tuple(at): one["id"] for one in config["dependencies"] for at in one["targets"]}
+        self._events = {tuple(at): one for one in config["dependencies"] for at in one["targets"]}
 
     def press(self, name: str, *values: Any) -> list[Any]:
         """A button. Raises ValueError with what pops up."""
@@ -129,8 +129,9 @@ class Visitor:
         """What is said of the run, as HTML."""
         return self._ask(self._events[self._timer, "tick"], ([], 1, 0))[2]
 
-    def _ask(self, event: int, values: Sequence[Any]) -> list[Any]:
-        asked = {"data": ["a", *values], "fn_index": event, "session_hash": "visitor"}
+    def _ask(self, event: dict[str, Any], values: Sequence[Any]) -> list[Any]:
+        data = ["a", *values][: len(event["inputs"])]
+        asked = {"data": data, "fn_index": event["id"], "session_hash": "visitor"}
         headers = {"Content-Type": "application/json"}
         address = f"{self.address}/gradio_api/run/predict"
         request = urllib.request.Request(address, json.dumps(asked).encode(), headers)

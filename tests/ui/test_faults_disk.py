@@ -54,7 +54,7 @@ def filled_while_it_trains(runs: Runs, step: int, left: int) -> TrainingRun:
         last = saved(runs.folder / "a")
         filler = fill(runs.folder.parent, left)
     run = ended(runs, "a")
-    assert run.state == FAILED and str(run.folder) in run.said and run.saved == last
+    assert run.state == FAILED and str(run.folder) not in run.said and run.saved == last
     assert not written(run.folder) and f"Resume goes on from step {last}" in state_of(run)
     filler.unlink()
     return run

@@ -153,8 +153,8 @@ def test_what_is_refused_is_told_with_what_is_known_of_it(studio: Studio, lines:
             jobs.check(studio, Wish("DiT-XL/2-512", 0, 6, 2.0, 5, 2, "ddim"), "explore")
         with pytest.raises(gr.Error, match="this server gives at most"):
             await drain(turns, [asked(studio, model="DiT-XL/2-512", label=0, steps=1000, pictures=16)])
-        for _ in range(3):
-            turns.enter("another", 1.0)
+        for another in "abc":
+            turns.enter(another, 1.0)
         with pytest.raises(gr.Error, match="3 jobs are waiting"):
             await drain(turns, [asked(studio)], "grid")
 
