@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ui.limits import Limits
 
 LOG = logging.getLogger(__name__)
+HERE = frozenset(("localhost", "127.0.0.1", "[::1]"))  # names of this machine in a Host header
 BODY = 1_000_000  # bytes of a request that is no upload; the page's own have a few thousand
 FRAME = 100_000  # bytes of an upload besides its file
 READ_OUT = 8  # times its limit: a body up to there is read and thrown away, so that its sender hears why
@@ -38,6 +39,9 @@ class Gate:
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self.app = app
+        # Who lends all folders lends them to this machine alone: not to what a proxy lets through, nor to a
+        # stranger's page whose name leads here (DNS rebinding).
+        self.own = limits.training and limits.folders is None
         self.upload = (limits.upload_bytes if limits.training else BODY) + FRAME
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,6 +53,10 @@ class Gate:
             await _say(send, 404, "there is nothing here")
             return
         headers = dict(scope["headers"])
+        if self.own and _host(headers) not in HERE:
+            said = "this page lends all folders of its machine, and answers to localhost alone"
+            await _say(send, 421, f"{said}; behind a proxy start it with --folders, or --training off")
+            return
         most = self.upload if scope["path"].rstrip("/").endswith("/upload") else BODY
         if b"transfer-encoding" in headers:
             await _say(send, 411, "the request does not say how long it is; send a Content-Length")
@@ -86,6 +94,11 @@ class Gate:
                 raise
             LOG.error("a request could not be answered", exc_info=error)
             await _say(send, 500, "the server failed; try again in a moment")
+
+
+def _host(headers: dict[bytes, bytes]) -> str:
+    """The name that a request asks for, without its port."""
+    return re.sub(r":\d*$", "", headers.get(b"host", b"").decode("latin-1").strip().lower())
 
 
 def _is_senseless(error: BaseException | None) -> bool:
