@@ -176,10 +176,11 @@ class Studio:
         """Why a model cannot be drawn with now; None if it can."""
         if rung.in_training and not Path(rung.source).exists():  # even if it is in memory still
             folder = Path(rung.source).parent
+            told = f"{folder.parent.name}/{folder.name}"  # where that lies on this machine is no visitor's
             if not folder.exists():
-                anew = f"python -m train solids --run-dir {folder}"
+                anew = f"python -m train solids --run-dir {told}"
                 return Missing(f"{rung.name} was deleted, and its weights with it; train another", anew)
-            again = f"python -m train --run-dir {folder}"
+            again = f"python -m train --run-dir {told}"
             return Missing(f"the weights of {rung.name} are no longer in its folder; train it again", again)
         if rung.pipeline:
             return None
