@@ -16,9 +16,10 @@ import tyro
 from benchmarks.browser import serve
 from benchmarks.memory import memory
 from benchmarks.readme import command, write_block
-from benchmarks.visitors import BAD, CROSSED, DRAWN, Task, Visitor, counted, crossed, crowd, quiet
+from benchmarks.visitors import BAD, CROSSED, DRAWN, PATIENCE, Task, Visitor, counted, crossed, crowd, quiet
 from dit.speed import machine
 from dit.weights import bundled
+from ui.limits import USUAL
 
 CHEAP = tuple(Task(f"DiT-{size}-4-solids", 8, label=label) for size in "EF" for label in range(2))
 HEAVY = Task("DiT-N-4-solids", 40, pictures=16, guidance=2.0)
@@ -35,8 +36,10 @@ def main(visitors: int = 50, seconds: float = 120, readme: bool = False) -> None
     """
     with tempfile.TemporaryDirectory() as folder, serve([], Path(folder) / "app.log") as app:
         first = Visitor(app.address, 0)
-        for task in (*CHEAP, HEAVY):  # what a first request brings along is no leak
+        for task in (*CHEAP, HEAVY):  # the models that are asked for
             first.ask(task)
+        for _ in range(USUAL.sessions):  # each a session, as many as are kept
+            first.leave(CHEAP[0], PATIENCE)
         first.close()
         before = resting(app.process)
         answers = crowd(app.address, visitors, seconds, CHEAP, HEAVY)
@@ -53,7 +56,8 @@ def main(visitors: int = 50, seconds: float = 120, readme: bool = False) -> None
         f"| all | {len(answers):,} |",
         "",
         f"A cheap request took {np.median(cheap):.1f} s (median) and {np.percentile(cheap, 95):.1f} s (95 % "
-        f"of them less). The server's memory: {before:.3f} GB before, {peak:.3f} GB at its peak, "
+        f"of them less). The server's memory: {before:.3f} GB before, with the models "
+        f"that are asked for and all {USUAL.sessions} sessions that are kept, {peak:.3f} GB at its peak, "
         f"{after:.3f} GB after: {after / before - 1:+.1%}. The line is {'empty' if empty else 'NOT empty'} "
         "at the end.",
         f"\n{visitors} visitors for {seconds:g} s: 60 % cheap ({CHEAP[0].model} and {CHEAP[-1].model}, "
