@@ -65,6 +65,8 @@ def main(app: App) -> None:
     else:
         folders = tuple(folder.expanduser().resolve() for folder in folders)
     try:
+        if absent := [str(folder) for folder in folders or () if not folder.is_dir()]:
+            raise ValueError(f"--folders names {', '.join(absent)}, and there is no such folder; correct it")
         open_log(app.log)
         lent = is_zero_gpu()
         studio = open_studio(

@@ -102,10 +102,10 @@ def main(rounds: int = 3, cheap: int = 12, heavy: int = 3, readme: bool = False,
     ours, theirs = (np.percentile(each, [50, 95]) for each in seconds.values())
     ratios = " and ".join(f"{ratio:.2g}" for ratio in theirs / ours)
     lines.append(
-        f"\nFirst come, first served, it takes {ratios} times as long (median, 95 %). {heavy} visitors always have "
-        f"{HEAVY.pictures} pictures of {HEAVY.model} drawn with {HEAVY.steps} guided steps; the cheap "
-        f"request is one of {CHEAP[0].model} with {CHEAP[0].steps} steps, {rounds * cheap} times a side; "
-        f"{machine()}; " + command("benchmarks.fairness", rounds=rounds, cheap=cheap, heavy=heavy)
+        f"\nFirst come, first served, it takes {ratios} times as long (median, 95 %). {heavy} visitors "
+        f"always have {HEAVY.pictures} pictures of {HEAVY.model} drawn with {HEAVY.steps} guided steps; the "
+        f"cheap request is one of {CHEAP[0].model} with {CHEAP[0].steps} steps, {rounds * cheap} times a "
+        f"side; {machine()}; " + command("benchmarks.fairness", rounds=rounds, cheap=cheap, heavy=heavy)
     )
     print("\n".join(lines))
     if readme:

@@ -220,7 +220,7 @@ def _damage(folder: Path, header: dict[str, Any]) -> str:
         except FileNotFoundError:
             return f"{name} is missing"
         except OSError as error:
-            return f"{name} cannot be read: {error}"
+            return f"{name} cannot be read: {error.strerror or error}"
     return ""
 
 

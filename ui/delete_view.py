@@ -37,7 +37,7 @@ def build(runs: Runs, trained: Trained, turns: Turns, choice: gr.Dropdown, butto
         try:
             freed = await asyncio.to_thread(delete, runs, name)
         except (ValueError, OSError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(runs.plain(str(error)), print_exception=False) from error
         for rung in [rung for rung in trained.studio.resident if trained.studio.missing(rung)]:
             with contextlib.suppress(Full):  # then it goes when its memory is needed
                 await turns.unload(rung)

@@ -14,8 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.limits import Limits
+from ui.runs import ROOT
 
 LOG = logging.getLogger(__name__)
+FORWARDED = b"forwarded via x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip".split()
 HERE = frozenset(("localhost", "127.0.0.1", "[::1]"))  # names of this machine in a Host header
 BODY = 1_000_000  # bytes of a request that is no upload; the page's own have a few thousand
 FRAME = 100_000  # bytes of an upload besides its file
@@ -23,7 +25,7 @@ READ_OUT = 8  # times its limit: a body up to there is read and thrown away, so 
 # Gradio's own routes that this page does without. A deep link would write a session's values to the disk, the
 # typed token too; by the proxy and by files with an address anybody could fetch with this machine's own.
 UNUSED = re.compile(
-    r"/gradio_api/(deep_link|proxy=|file[=/]\s*[a-z][a-z0-9+.-]*:|process_recording|component_server|"
+    r"/gradio_api/(deep_link|proxy=|file[=/]\s*[a-z][a-z0-9+.-]+:|process_recording|component_server|"
     r"custom_component|stream/|dev/|vibe|undo-vibe|runs|token)",
     re.IGNORECASE,
 )
@@ -39,8 +41,8 @@ class Gate:
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self.app = app
-        # Who lends all folders lends them to this machine alone: not to what a proxy lets through, nor to a
-        # stranger's page whose name leads here (DNS rebinding).
+        # Who lends all folders lends them to this machine alone: not to a stranger's page whose name leads
+        # here (DNS rebinding), nor to what a proxy lets through. One that says nothing of itself is not seen.
         self.own = limits.training and limits.folders is None
         self.upload = (limits.upload_bytes if limits.training else BODY) + FRAME
 
@@ -53,7 +55,7 @@ class Gate:
             await _say(send, 404, "there is nothing here")
             return
         headers = dict(scope["headers"])
-        if self.own and _host(headers) not in HERE:
+        if self.own and (_host(headers) not in HERE or any(name in headers for name in FORWARDED)):
             said = "this page lends all folders of its machine, and answers to localhost alone"
             await _say(send, 421, f"{said}; behind a proxy start it with --folders, or --training off")
             return
@@ -82,7 +84,7 @@ class Gate:
         try:
             await self.app(scope, receive, watched)
         except Exception as error:
-            if _is_senseless(error):
+            if _is_senseless(error) and not _is_ours(error):
                 LOG.warning("a request was refused: %s", _origin(error))
                 if not begun:
                     await _say(send, 400, "this is no request that can be answered; load the page again")
@@ -106,6 +108,15 @@ def _is_senseless(error: BaseException | None) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENAMETOOLONG
     return isinstance(error, SENSELESS) or isinstance(error and error.__cause__, SENSELESS)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether an error came about in this project's own code: then it is no sender's fault."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = Path(trace.tb_frame.f_code.co_filename) if trace else Path()
+    return place.is_relative_to(ROOT / "ui") or place.is_relative_to(ROOT / "dit")
 
 
 def _origin(error: BaseException) -> str:

@@ -29,7 +29,7 @@ def limits_html(limits: Limits, training: bool) -> str:
         ),
         (
             "The line",
-            f"{limits.waiting} jobs that are drawn or wait; its last half takes one of each visitor",
+            f"{limits.waiting} jobs that are drawn or wait; its last half takes one of each session",
         ),
         ("Visitors", f"{limits.sessions} whose pictures are kept; of more, the longest idle are forgotten"),
         ("In memory", f"{count_of('model', limits.models)}; {SMALL % size_of(limits.small_bytes)}"),

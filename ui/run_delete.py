@@ -1,6 +1,7 @@
-"""Deleting a run for good: its folder goes, and with it what it has learned."""
+"""Deleting a run for good: what goes is said first."""
 
-from dit.files import remove
+import contextlib
+
 from dit.published import size_of
 from ui.run import RUNNING, TrainingRun
 from ui.runs import Runs
@@ -8,7 +9,11 @@ from ui.runs import Runs
 
 def size_on_disk(run: TrainingRun) -> int:
     """Bytes of all that a run has written."""
-    return sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
+    total = 0
+    for path in run.folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # it goes this moment
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def question(runs: Runs, name: str) -> str:
@@ -17,26 +22,20 @@ def question(runs: Runs, name: str) -> str:
     Raises:
         ValueError: there is no such run, or it trains.
     """
-    run = _deletable(runs, name)
+    run = runs.named(name)
+    if run.state == RUNNING:
+        raise ValueError(f"{name} is training; stop it first, and delete it when it has ended")
     what = "its weights, checkpoints, samples and curves" if run.weights else "its settings and its log"
     return f"Delete {name} and its {size_of(size_on_disk(run))} for good? {what.capitalize()} go."
 
 
 def delete(runs: Runs, name: str) -> int:
-    """Remove a run's folder, and return how many bytes it had.
+    """`Runs.delete`; returns how many bytes the run had.
 
     Raises:
         ValueError: there is no such run, or it trains.
         OSError: the folder cannot be removed.
     """
-    run = _deletable(runs, name)
-    size = size_on_disk(run)
-    remove(run.folder)
+    size = size_on_disk(runs.named(name))
+    runs.delete(name)
     return size
-
-
-def _deletable(runs: Runs, name: str) -> TrainingRun:
-    run = runs.named(name)
-    if run.state == RUNNING:
-        raise ValueError(f"{name} is training; stop it first, and delete it when it has ended")
-    return run

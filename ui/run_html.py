@@ -141,8 +141,8 @@ def samples_html(run: TrainingRun, position: int) -> str:
     try:
         with Image.open(path) as image:
             picture = image.convert("RGB")
-    except OSError as error:
-        return f"<p>{html.escape(path.name)} cannot be shown: {html.escape(str(error))}</p>"
+    except OSError:
+        return f"<p>{html.escape(path.name)} cannot be shown: it is damaged or gone</p>"
     picture.thumbnail((GRID_PIXELS, GRID_PIXELS), Image.Resampling.LANCZOS)
     name = html.escape(run.name)
     return (

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dit.files import PARTIAL, atomic_write, filling
+from dit.files import PARTIAL, atomic_write, filling, remove
 from ui.run import (
     FINISHED,
     LOG,
@@ -119,15 +119,28 @@ class Runs:
             ValueError: it trains already, is finished, or too many others train.
             OSError: its folder cannot be written.
         """
-        run = self.named(name)
-        if run.state in (RUNNING, FINISHED):
-            raise ValueError(f"{name} is {run.state}: there is nothing to resume")
         with self._lock:
+            run = self.named(name)
+            if run.state in (RUNNING, FINISHED):
+                raise ValueError(f"{name} is {run.state}: there is nothing to resume")
             self._check_room()
             # Before the trainer has written its settings there is only what it was started with.
             known = [] if run.settings else object_of(run.folder / NOTE).get("arguments", [])
             self._spawn(run.folder, known)
         return self.read(run.folder)
+
+    def delete(self, name: str) -> None:
+        """Remove a run's folder, and with it what it has learned.
+
+        Raises:
+            ValueError: there is no such run, or it trains.
+            OSError: the folder cannot be removed.
+        """
+        with self._lock:
+            run = self.named(name)
+            if run.state == RUNNING:
+                raise ValueError(f"{name} is training; stop it first, and delete it when it has ended")
+            remove(run.folder)
 
     def pause(self, name: str) -> None:
         """Let a run's trainer write a checkpoint and end; returns at once.

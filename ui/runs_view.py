@@ -15,6 +15,7 @@ from ui.run_html import curves_html, samples_html, state_html
 from ui.trained import Trained
 from ui.turns import Turns
 
+MOST_BESIDE = 5  # runs that one is compared with
 EVERY = 1.5  # seconds between two looks at a run
 NONE = empty_html("No run yet: start one, and watch it learn here")
 CONTINUED = (PAUSED, STOPPED, INTERRUPTED, FAILED)  # states that Resume is for
@@ -28,7 +29,7 @@ class RunsView:
     others: gr.Dropdown  # that it is compared with
     draw: gr.Button  # asks to draw with it
     deleted: Any  # the event of a deletion
-    watch: Callable[[], None]  # wires that it is looked at while the tab is open
+    watch: Callable[[], None]  # wires that it is looked at from when the tab is opened
 
 
 def build(trained: Trained, turns: Turns, tab: gr.Tab, started: gr.Textbox, start: Any) -> RunsView:
@@ -44,7 +45,7 @@ def build(trained: Trained, turns: Turns, tab: gr.Tab, started: gr.Textbox, star
         )
         others = gr.Dropdown(
             [], multiselect=True, label="Compare with", elem_id="run-others", min_width=180, scale=2,
-            max_choices=5, allow_custom_value=True,
+            max_choices=MOST_BESIDE, allow_custom_value=True,
         )  # fmt: skip
     with gr.Row():
         pause = gr.Button("Pause", elem_id="run-pause", interactive=False, min_width=90)
@@ -106,7 +107,7 @@ def build(trained: Trained, turns: Turns, tab: gr.Tab, started: gr.Textbox, star
             try:
                 act(name or "")
             except (ValueError, OSError) as error:
-                raise gr.Error(str(error), print_exception=False) from error
+                raise gr.Error(runs.plain(str(error)), print_exception=False) from error
             return look(name, *rest)
 
         return on_click
@@ -121,14 +122,14 @@ def build(trained: Trained, turns: Turns, tab: gr.Tab, started: gr.Textbox, star
         try:
             run = runs.named(name or "")
         except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(runs.plain(str(error)), print_exception=False) from error
         if run.weights is None:
             said = "this run has no weights yet; wait for its first checkpoint"
             raise gr.Error(said, print_exception=False)
         try:
             return save_file_to_cache(run.weights, file.GRADIO_CACHE)
         except OSError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(runs.plain(str(error)), print_exception=False) from error
 
     timer.tick(look, seen, shown, **latest)
     for event in (choice.input, others.input):

@@ -9,7 +9,7 @@ from ui.limits import Limits
 from ui.request import short
 from ui.runs import ROOT
 
-DATASET = re.compile(rf"{REPO_ID.pattern}(:[a-z]+=[\w.-]+(,[a-z]+=[\w.-]+)*)?")
+DATASET = re.compile(rf"{REPO_ID.pattern}(:[a-z]+=[^,=\0]+(,[a-z]+=[^,=\0]+)*)?")
 
 
 def folder_of(sent: Any, limits: Limits) -> Any:
@@ -27,8 +27,8 @@ def folder_of(sent: Any, limits: Limits) -> Any:
     try:
         place = (ROOT / Path(sent.strip()).expanduser()).resolve()
     except (OSError, RuntimeError, ValueError):  # nobody's home, links in a circle, no name
-        place = Path("/")
-    if not any(place.is_relative_to(folder) for folder in limits.folders):
+        place = None
+    if place is None or not any(place.is_relative_to(folder) for folder in limits.folders):
         lent = ", ".join(map(str, limits.folders))
         raise ValueError(f"folder is {short(sent)}; this server lends {lent}, and what is in there")
     return str(place)

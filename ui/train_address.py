@@ -10,6 +10,7 @@ import gradio as gr
 from dit.published import is_repo_id
 from ui.clamps import Clamp, number, one_of, whole, yes_or_no
 from ui.runs import Runs
+from ui.runs_view import MOST_BESIDE
 from ui.share import Share
 from ui.train_form import MOST_BATCH, MOST_DROPOUT, MOST_IMAGES, MOST_LR, MOST_SEED, PRESETS, SIDES
 from ui.train_view import MAX_DATASET, Fields
@@ -44,12 +45,13 @@ def register(share: Share, runs: Runs, fields: Fields, choice: gr.Dropdown, othe
         return text
 
     def compared(text: str) -> list[str]:
-        return list(dict.fromkeys(map(run_beside, filter(None, text.split(",")))))
-
-    def run_beside(name: str) -> str:
-        if name not in [found.name for found in runs.found()]:
-            raise ValueError(f"there is no run called {name[:80]!r} here to compare with")
-        return name
+        names = list(dict.fromkeys(filter(None, text.split(","))))
+        known = {found.name for found in runs.found()}
+        if missing := [name for name in names if name not in known]:
+            raise ValueError(f"there is no run called {missing[0][:80]!r} here to compare with")
+        if len(names) > MOST_BESIDE:
+            raise ValueError(f"{len(names)} runs are named, and {MOST_BESIDE} can be compared with")
+        return names
 
     share.add("run", choice, run)
     share.add("run-others", others, compared)

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from ui.request import Request
 from ui.studio import Rung, Studio
 from ui.tickets import Batch, Closed, Event, Loading, Part, Ticket, Wait, company, merged, parts_of
+from ui.tidy import hand_back
 
 LEAST_TIMED = 0.5  # seconds from which on one of many requests says how fast the machine is
+IDLE = 5.0  # seconds without a job after which freed memory goes back to the system
 TOLD = 0.25  # seconds between two words to one who waits
 
 
@@ -171,7 +173,7 @@ class Turns:
             self._changed.set()
 
     async def _serve(self) -> None:
-        """Draw step after step, until nobody is left."""
+        """Draw step after step, until nobody is left; and tidy up, unless somebody comes soon."""
         try:
             while await self._drop_stopped():
                 batch = self._next()
@@ -185,6 +187,11 @@ class Turns:
                 part.end(error)
             self._waiting, self._drawn = [], []
             raise
+        asyncio.get_running_loop().call_later(IDLE, self._tidy)
+
+    def _tidy(self) -> None:
+        if not self.line and not self.closed:
+            self.device.submit(hand_back)
 
     def _parts(self) -> list[Part]:
         return [*self._waiting, *(part for batch in self._drawn for part in batch.parts)]

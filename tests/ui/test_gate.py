@@ -1,24 +1,30 @@
-"""To which names the page answers."""
+"""To which names the page answers, and whose fault a failure is."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ui.gate import Gate
 from ui.limits import Limits
+from ui.request import whole
 
 
-def status(host: str, limits: Limits) -> tuple[int, str]:
+def status(
+    host: str, limits: Limits, answer: Callable[..., Any] = PlainTextResponse, **headers: str
+) -> tuple[int, str]:
     """What a request for a name gets."""
 
     async def ask() -> httpx.Response:
-        inner = Starlette(routes=[Route("/", lambda request: PlainTextResponse("the page"))])
+        async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+            await answer("the page")(scope, receive, send)
+
         async with httpx.AsyncClient(transport=httpx.ASGITransport(Gate(inner, limits))) as client:
-            return await client.get("http://here/", headers={"Host": host})
+            return await client.get("http://here/", headers={"Host": host, **headers})
 
     answer = asyncio.run(ask())
     return answer.status_code, answer.text
@@ -38,3 +44,15 @@ def test_and_to_no_other_name(host: str) -> None:
 @pytest.mark.parametrize("limits", [Limits(folders=()), Limits(training=False)])
 def test_one_that_lends_none_answers_to_all(limits: Limits) -> None:
     assert status("page.example", limits) == (200, "the page")
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "Via"])
+def test_what_came_through_a_proxy_is_not_from_its_own_machine(name: str) -> None:
+    assert status("localhost", Limits(), **{name: "192.0.2.1"})[0] == 421
+    assert status("localhost", Limits(folders=()), **{name: "192.0.2.1"})[0] == 200
+
+
+def test_a_failure_of_this_projects_own_is_no_fault_of_the_sender() -> None:
+    code, said = status("localhost", Limits(), lambda page: whole("steps", page, 0, 1))
+    assert code == 500 and "the server failed" in said
+    assert status("localhost", Limits(), int)[0] == 400  # as Gradio's routes raise it

@@ -126,7 +126,7 @@ def test_the_page_tells_all_of_them(studio: Studio, tmp_path: Path) -> None:
     for said in (
         "16 pictures, 1,000 steps", "1,200,000 GMACs", "64 cells, 15 min expected, 4.2 megapixels", "20 jobs",
         "64 whose pictures are kept", "3 models; those below 64 MB count for their part",
-        "its last half takes one of each visitor", "2 runs at a time",
+        "its last half takes one of each session", "2 runs at a time",
         "200 MB, 1 GB unpacked, 100,000 files", "5 GB unpacked; what no run needs goes 24 h after",
     ):  # fmt: skip
         assert said in told, said

@@ -32,10 +32,17 @@ def test_lent_ones_are_taken_with_all_below_them(tmp_path: Path) -> None:
 
 
 def test_datasets_are_those_of_the_hub() -> None:
-    for name in ("uoft-cs/cifar10", "a/b:label=none", "a/b:subset=x.y,label=fine_label", "", None):
+    for name in (
+        "uoft-cs/cifar10",
+        "a/b:label=none",
+        "a/b:subset=x.y,label=fine label",
+        "a/b:revision=refs/convert/parquet",
+        "",
+        None,
+    ):
         assert dataset_of(name) == name
     assert dataset_of(" a/b ") == "a/b"
-    for name in ("cifar10", "tests/data", "a/b:", "a/b:label", "a/b:label=x;y", "a//b", "https://a/b"):
+    for name in ("cifar10", "tests/data", "a/b:", "a/b:label", "a/b:label=x=y", "a//b", "https://a/b"):
         with pytest.raises(ValueError, match="give OWNER/NAME of one on the Hub"):
             dataset_of(name)
 
