@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from dit.download import HubError
 from dit.hub_errors import explained
+from dit.published import is_repo_id
+from train.dataset_name import split_name
 from train.decode import read_picture
 from train.pictures import Pictures, UnreadablePicture
 
-KEYS = ("subset", "image", "label", "revision")  # what may stand behind a name: NAME:image=img,label=none
 IMAGE_NAMES = ("image", "img", "picture", "jpg", "png")  # which of several columns is taken
 LABEL_NAMES = ("label", "labels", "class", "cls", "fine_label")
 LOOKED_AT = 100  # names of a folder
@@ -43,7 +44,7 @@ def has_parquet(folder: Path, depth: int = 2) -> bool:
 
 
 def open_hub_data(name: str, split: str, streaming: bool) -> Pictures:
-    """A dataset by its name and, where it needs them, KEYS: "uoft-cs/cifar100:label=coarse_label".
+    """A dataset by its name (`train.dataset_name`): "uoft-cs/cifar100:label=coarse_label".
 
     streaming: read it piece by piece (`train.streamed`), instead of having all of it on this disk.
 
@@ -51,7 +52,7 @@ def open_hub_data(name: str, split: str, streaming: bool) -> Pictures:
         ValueError: no such dataset, split or column; or it is not one of pictures.
         HubError: the Hub cannot be reached, or does not let us in.
     """
-    source, keys = _parse(name)
+    source, keys = _found(name)
     try:
         import datasets
     except ImportError as error:
@@ -193,16 +194,13 @@ def as_labels(name: str, feature: Any, column: str, stored: Any) -> tuple[tuple[
     return tuple(str(label) for label in range(labels.max() + 1)), labels
 
 
-def _parse(name: str) -> tuple[str, dict[str, str]]:
-    """A folder or OWNER/NAME, and what stands behind it."""
-    source, _, rest = name.rpartition(":") if "=" in name.rpartition(":")[2] else (name, "", "")
-    keys = dict(part.partition("=")[::2] for part in rest.split(",") if part)
-    if unknown := [key for key in keys if key not in KEYS]:
-        raise ValueError(f"{name}: there is no {unknown[0]!r} to choose; choose of {', '.join(KEYS)}")
+def _found(name: str) -> tuple[str, dict[str, str]]:
+    """A folder that is there or OWNER/NAME, and what stands behind it."""
+    source, keys = split_name(name)
     folder = Path(source).expanduser()
     if folder.is_dir():
         return str(folder), keys
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):
+    if not is_repo_id(source):
         raise ValueError(
             f"{source}: there is no such folder; correct the name, bring the folder back, or give a "
             "dataset on the Hub as OWNER/NAME"

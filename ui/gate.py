@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import httpx
@@ -112,22 +113,25 @@ def _is_senseless(error: BaseException | None) -> bool:
 
 def _is_ours(error: BaseException) -> bool:
     """Whether an error came about in this project's own code: then it is no sender's fault."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
+    trace = _innermost(error)
     place = Path(trace.tb_frame.f_code.co_filename) if trace else Path()
     return place.is_relative_to(ROOT / "ui") or place.is_relative_to(ROOT / "dit")
 
 
 def _origin(error: BaseException) -> str:
     """Kind and place of an error, without what it says: that may quote the request."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    if trace is None:
+    if (trace := _innermost(error)) is None:
         return type(error).__name__
     code = trace.tb_frame.f_code
     return f"{type(error).__name__} in {Path(code.co_filename).name}, {code.co_name}, line {trace.tb_lineno}"
+
+
+def _innermost(error: BaseException) -> TracebackType | None:
+    """Where an error came about."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace
 
 
 async def _read_out(receive: Receive) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 
 from dit.published import size_of
-from ui.run import RUNNING, TrainingRun
+from ui.run import TrainingRun
 from ui.runs import Runs
 
 
@@ -22,9 +22,7 @@ def question(runs: Runs, name: str) -> str:
     Raises:
         ValueError: there is no such run, or it trains.
     """
-    run = runs.named(name)
-    if run.state == RUNNING:
-        raise ValueError(f"{name} is training; stop it first, and delete it when it has ended")
+    run = runs.deletable(name)
     what = "its weights, checkpoints, samples and curves" if run.weights else "its settings and its log"
     return f"Delete {name} and its {size_of(size_on_disk(run))} for good? {what.capitalize()} go."
 

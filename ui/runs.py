@@ -53,6 +53,10 @@ class Runs:
         """Every run, the one that was touched last first."""
         return [self.read(path) for path in sorted(self._folders(), key=touched, reverse=True)]
 
+    def names(self) -> list[str]:
+        """Of every run, without a look into it."""
+        return [folder.name for folder in self._folders()]
+
     def named(self, name: str) -> TrainingRun:
         """One of them. Raises ValueError where there is none of that name."""
         for folder in self._folders():
@@ -129,6 +133,17 @@ class Runs:
             self._spawn(run.folder, known)
         return self.read(run.folder)
 
+    def deletable(self, name: str) -> TrainingRun:
+        """A run that may be deleted now.
+
+        Raises:
+            ValueError: there is no such run, or it trains.
+        """
+        run = self.named(name)
+        if run.state == RUNNING:
+            raise ValueError(f"{name} is training; stop it first, and delete it when it has ended")
+        return run
+
     def delete(self, name: str) -> None:
         """Remove a run's folder, and with it what it has learned.
 
@@ -137,10 +152,7 @@ class Runs:
             OSError: the folder cannot be removed.
         """
         with self._lock:
-            run = self.named(name)
-            if run.state == RUNNING:
-                raise ValueError(f"{name} is training; stop it first, and delete it when it has ended")
-            remove(run.folder)
+            remove(self.deletable(name).folder)
 
     def pause(self, name: str) -> None:
         """Let a run's trainer write a checkpoint and end; returns at once.

@@ -1,15 +1,13 @@
 """Which pictures a visitor may name for training: lent folders of this machine, datasets on the Hub."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-from dit.published import REPO_ID
+from dit.published import is_repo_id
+from train.dataset_name import split_name
 from ui.limits import Limits
 from ui.request import short
 from ui.runs import ROOT
-
-DATASET = re.compile(rf"{REPO_ID.pattern}(:[a-z]+=[^,=\0]+(,[a-z]+=[^,=\0]+)*)?")
 
 
 def folder_of(sent: Any, limits: Limits) -> Any:
@@ -43,7 +41,8 @@ def dataset_of(sent: Any) -> Any:
     if not isinstance(sent, str) or not sent.strip():
         return sent
     name = sent.strip()
-    if not DATASET.fullmatch(name) or (ROOT / name.partition(":")[0]).exists():
+    source, _ = split_name(name)
+    if not is_repo_id(source) or (ROOT / source).exists():
         raise ValueError(
             f"dataset is {short(sent)}; give OWNER/NAME of one on the Hub, or OWNER/NAME:label=fine_label"
         )

@@ -3,15 +3,16 @@
 Not in it: an uploaded file, the path of a folder, which is this machine's own business, and a token.
 """
 
+import contextlib
 from typing import Any
 
 import gradio as gr
 
-from dit.published import is_repo_id
 from ui.clamps import Clamp, number, one_of, whole, yes_or_no
 from ui.runs import Runs
 from ui.runs_view import MOST_BESIDE
 from ui.share import Share
+from ui.sources import dataset_of
 from ui.train_form import MOST_BATCH, MOST_DROPOUT, MOST_IMAGES, MOST_LR, MOST_SEED, PRESETS, SIDES
 from ui.train_view import MAX_DATASET, Fields
 
@@ -39,14 +40,14 @@ def register(share: Share, runs: Runs, fields: Fields, choice: gr.Dropdown, othe
         share.add(keys[name], getattr(fields, name), clamp)
 
     def run(text: str) -> str:
-        if text not in (names := [found.name for found in runs.found()]):
+        if text not in (names := runs.names()):
             instead = "; the latest one is shown" if names else ""
             raise ValueError(f"there is no run of this name here{instead}")
         return text
 
     def compared(text: str) -> list[str]:
         names = list(dict.fromkeys(filter(None, text.split(","))))
-        known = {found.name for found in runs.found()}
+        known = runs.names()
         if missing := [name for name in names if name not in known]:
             raise ValueError(f"there is no run called {missing[0][:80]!r} here to compare with")
         if len(names) > MOST_BESIDE:
@@ -67,7 +68,8 @@ def register(share: Share, runs: Runs, fields: Fields, choice: gr.Dropdown, othe
 
 
 def dataset(text: str) -> str:
-    """A clamp: OWNER/NAME, perhaps with options behind a colon, and nothing that could be a path."""
-    if text and not (len(text) <= MAX_DATASET and text.isprintable() and is_repo_id(text.split(":")[0])):
-        raise ValueError("it is no dataset on the Hub; give OWNER/NAME")
-    return text
+    """A clamp: what the form has room for, and would take."""
+    with contextlib.suppress(ValueError):
+        if len(text) <= MAX_DATASET:
+            return dataset_of(text)
+    raise ValueError("it is no dataset on the Hub; give OWNER/NAME")

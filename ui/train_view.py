@@ -85,7 +85,7 @@ def build(runs: Runs, uploads: UploadStore) -> tuple[Fields, Any, gr.Textbox]:
             plan = await ask_trainer.estimate(form.arguments())
         except (ValueError, OSError) as error:
             return complaint_html(runs.plain(str(error))), wanted
-        title = wanted or name_of(form, [run.name for run in runs.found()])
+        title = wanted or name_of(form, runs.names())
         left_out = unpacked.left_out if unpacked else ()
         # It says where things lie on this machine, which is for those alone who have a terminal there.
         command = shown(form.arguments(), runs.folder / title) if limits.folders is None else ""
@@ -96,7 +96,7 @@ def build(runs: Runs, uploads: UploadStore) -> tuple[Fields, Any, gr.Textbox]:
             form, unpacked = await asyncio.to_thread(form_of, uploads, values)
             if form.data != SOLIDS:
                 form = fitted(form, (await looked_at(form, unpacked))[0])
-            title = wanted or name_of(form, [run.name for run in runs.found()])
+            title = wanted or name_of(form, runs.names())
             run = await asyncio.to_thread(runs.start, title, form.arguments())
         except (ValueError, OSError) as error:
             raise gr.Error(runs.plain(str(error)), print_exception=False) from error

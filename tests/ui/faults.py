@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tests.ui.waiting import SECONDS, until
 from ui.run import RUNNING, TrainingRun
 from ui.runs import Runs
 
 STEPS, EVERY = 200, 10  # of a run; steps between two checkpoints
-SECONDS = 200  # until something is given up
 SPEEDS = ("images_per_second", "mfu", "memory_gb")  # of a line of metrics: differ from run to run
 EXACT = [f"--total-steps={STEPS}", f"--checkpoint-every={EVERY}", "--log-every=1", "--sample-every=1000000"]
 EXACT += ["--batch-size=8", "--image-size=16", "--device=cpu", "--compile=no", "--tracker=none"]
@@ -30,15 +30,6 @@ EXACT += ["--batch-size=8", "--image-size=16", "--device=cpu", "--compile=no", "
 def arguments(data: Path) -> list[str]:
     """Of a run of seconds on a folder of pictures."""
     return ["solids", "--model=DiT-E/4", f"--data={data}", *EXACT]
-
-
-def until(told: Callable[[], Any]) -> Any:
-    """What it returns once that is something."""
-    end = time.monotonic() + SECONDS
-    while not (value := told()):
-        assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(0.05)
-    return value
 
 
 def ended(runs: Runs, name: str) -> TrainingRun:

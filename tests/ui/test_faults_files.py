@@ -23,9 +23,9 @@ from tests.ui.faults import (
     same_end,
     saved,
     trainer_of,
-    until,
     written,
 )
+from tests.ui.waiting import until
 from ui import page
 from ui.limits import Limits
 from ui.opening import open_studio

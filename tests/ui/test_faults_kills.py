@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.ui.conftest import end_all
-from tests.ui.faults import EVERY, Visitor, arguments, ended, frozen, same_end, saved, until, written
+from tests.ui.faults import EVERY, Visitor, arguments, ended, frozen, same_end, saved, written
 from tests.ui.test_serve import served
+from tests.ui.waiting import until
 from ui.run import FINISHED, INTERRUPTED, NOTE, PAUSED, RUNNING
 from ui.run_html import state_of
 from ui.runs import Runs

@@ -4,12 +4,11 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.ui.waiting import until
 from ui import runs as module
 from ui.run import FAILED, FINISHED, INTERRUPTED, PAUSED, RUNNING, STOPPED, TrainingRun
 from ui.runs import Runs
@@ -17,13 +16,6 @@ from ui.runs import Runs
 TINY = ["smoke", "--model=DiT-N/8", "--image-size=16", "--num-pictures=64", "--batch-size=8", "--device=cpu"]
 TINY += ["--log-every=1", "--sample-every=1000000", "--checkpoint-every=20", "--tracker=none", "--compile=no"]
 LONG = [*TINY, "--total-steps=100000"]
-
-
-def until(told: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not told():
-        assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(0.1)
 
 
 def kill(folder: Path) -> None:

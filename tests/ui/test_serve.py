@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine, Iterator
@@ -25,6 +24,7 @@ from gradio_client.exceptions import AppError
 
 from dit.pipeline import Frame
 from tests.ui.test_runs import LONG, kill
+from tests.ui.waiting import SECONDS, until
 from ui import jobs
 from ui.downloads import Download, Downloads
 from ui.limits import Limits
@@ -38,8 +38,7 @@ from ui.turns import Turns
 
 STOPPING = "the server is stopping; ask again in a moment"
 REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0  # seconds until something is given up
-# Draws a first step that takes as long as all of PATIENCE, and more; the words after the file set `ui.serve`.
+# Draws a first step that takes as long as all of SECONDS, and more; the words after the file set `ui.serve`.
 ENDLESS = """
 import sys, time
 from ui import page, serve
@@ -180,7 +179,7 @@ class Server:
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         """Status and JSON of an address."""
         try:
-            with urllib.request.urlopen(self.address + path, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(self.address + path, timeout=SECONDS) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
@@ -201,16 +200,7 @@ class Server:
         body = json.dumps({"data": values, "fn_index": index, "session_hash": "visitor"}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.address}/gradio_api/run/predict", body, headers)
-        urllib.request.urlopen(request, timeout=PATIENCE).read()
-
-
-def until(told: Callable[[], Any]) -> Any:
-    """What it returns once that is something."""
-    end = time.monotonic() + PATIENCE
-    while not (value := told()):
-        assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(0.05)
-    return value
+        urllib.request.urlopen(request, timeout=SECONDS).read()
 
 
 @contextlib.contextmanager
@@ -236,13 +226,13 @@ def served(command: list[str], **environment: str) -> Iterator[Server]:
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
-        while "Running on" not in said.get(timeout=PATIENCE):
+        while "Running on" not in said.get(timeout=SECONDS):
             pass
         yield Server(process, f"http://127.0.0.1:{port}", said)
     finally:
         process.kill()
         process.wait()
-        listener.join(PATIENCE)
+        listener.join(SECONDS)
         process.stdout.close()
 
 
@@ -263,8 +253,8 @@ def test_sigterm_tells_who_draws_saves_who_trains_and_ends_well(tmp_path: Path) 
             assert server.get("/health")[0] == 200
             server.process.terminate()
             with pytest.raises(AppError, match=STOPPING):
-                job.result(timeout=PATIENCE)
-            assert server.process.wait(timeout=PATIENCE) == 0
+                job.result(timeout=SECONDS)
+            assert server.process.wait(timeout=SECONDS) == 0
         run = until(lambda: next((r for r in runs.found() if r.state != RUNNING), None))
         assert (run.state, run.wanted) == (INTERRUPTED, RUNNING)
         assert (run.folder / "checkpoints" / f"step_{run.step:08d}").is_dir()
@@ -278,7 +268,7 @@ def test_sigterm_tells_who_draws_saves_who_trains_and_ends_well(tmp_path: Path) 
         if runs.named("long").state == RUNNING:
             kill(runs.folder / "long")
         for child in runs._children.values():
-            child.wait(PATIENCE)
+            child.wait(SECONDS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -294,8 +284,8 @@ def test_a_step_that_does_not_end_keeps_neither_supervision_nor_the_end_waiting(
         assert server.get("/lab/health")[0] == 200  # as a proxy may ask that leaves its prefix
         server.process.send_signal(number)
         with pytest.raises(AppError, match=STOPPING):
-            job.result(timeout=PATIENCE)
-        assert server.process.wait(timeout=PATIENCE) == 0
+            job.result(timeout=SECONDS)
+        assert server.process.wait(timeout=SECONDS) == 0
 
 
 def test_a_second_signal_ends_it_at_once(ladder_files: list[Path]) -> None:
@@ -309,4 +299,4 @@ def test_a_second_signal_ends_it_at_once(ladder_files: list[Path]) -> None:
             client.predict("small", "cone", 2, api_name="/generate")
         until(lambda: server.get("/health")[1]["seconds_up"] > since + 1)
         server.process.terminate()
-        assert server.process.wait(timeout=PATIENCE) == -signal.SIGTERM
+        assert server.process.wait(timeout=SECONDS) == -signal.SIGTERM

@@ -42,8 +42,11 @@ def test_datasets_are_those_of_the_hub() -> None:
     ):
         assert dataset_of(name) == name
     assert dataset_of(" a/b ") == "a/b"
-    for name in ("cifar10", "tests/data", "a/b:", "a/b:label", "a/b:label=x=y", "a//b", "https://a/b"):
+    for name in ("cifar10", "tests/data", "a/b:", "a/b:label", "a//b", "https://a/b"):
         with pytest.raises(ValueError, match="give OWNER/NAME of one on the Hub"):
+            dataset_of(name)
+    for name in ("a/b:colour=x", "a/b:label=", "a/b:subset=../x", "a/b:revision=..", "a/b:label=\0"):
+        with pytest.raises(ValueError, match="^a/b:.*(to choose; choose of|; give the name of one)"):
             dataset_of(name)
 
 
