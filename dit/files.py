@@ -17,12 +17,16 @@ PARTIAL = ".partial"  # ending of a file that is being written; what a kill leav
 REMOVED = ".removed"  # folder beside those that are being removed
 
 
+class FullDisk(OSError):
+    """A disk has no room; the message names it and the remedy."""
+
+
 @contextlib.contextmanager
 def filling(path: Path) -> Iterator[None]:
     """Around what writes to a path: the system's word on a full disk names neither disk nor remedy.
 
     Raises:
-        OSError: the disk is full, or the user's share of it.
+        FullDisk: the disk is full, or the user's share of it.
     """
     try:
         yield
@@ -30,7 +34,7 @@ def filling(path: Path) -> Iterator[None]:
         if error.errno not in FULL:
             raise
         where = error.filename or path
-        raise OSError(f"{where}: the disk is full; make room on it, and try again") from error
+        raise FullDisk(f"{where}: the disk is full; make room on it, and try again") from error
 
 
 def atomic_write(path: Path, write: Callable[[Path], None]) -> None:

@@ -115,7 +115,7 @@ def build(studio: Studio, runs: Runs | None = None, turns: Turns | None = None) 
         refresh(demo.load(trained.look, None, None, **quick).then(studio.ask_hub, None, None, **quick))
         address.wire(demo)
         # After the address: what the server answers would hold up its listeners.
-        watch()
+        watch([first, second, third])
         for tab in (first, second):
             refresh(tab.select(trained.look, None, None, queue=False, **quick))
     return Page(demo.queue(max_size=limits.waiting), turns, fetching, uploads)

@@ -1,6 +1,7 @@
 """The Train tab's right side: runs, live; paused, resumed, stopped, compared, downloaded, deleted."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from ui.turns import Turns
 
 MOST_BESIDE = 5  # runs that one is compared with
 EVERY = 1.5  # seconds between two looks at a run
+TICKS = "() => ({__type__: 'update', active: %s})"  # of the timer
 NONE = empty_html("No run yet: start one, and watch it learn here")
 CONTINUED = (PAUSED, STOPPED, INTERRUPTED, FAILED)  # states that Resume is for
 
@@ -29,7 +31,7 @@ class RunsView:
     others: gr.Dropdown  # that it is compared with
     draw: gr.Button  # asks to draw with it
     deleted: Any  # the event of a deletion
-    watch: Callable[[], None]  # wires that it is looked at from when the tab is opened
+    watch: Callable[[Sequence[gr.Tab]], None]  # wires that it is looked at while the tab is open, not others
 
 
 def build(trained: Trained, turns: Turns, tab: gr.Tab, started: gr.Textbox, start: Any) -> RunsView:
@@ -141,8 +143,10 @@ def build(trained: Trained, turns: Turns, tab: gr.Tab, started: gr.Textbox, star
     over_time.input(on_time, [choice, over_time], samples, **latest)
     weights.click(on_weights, choice, file, **quick).then(None, file, None, js=SAVE, **quick)
 
-    def watch() -> None:
-        tab.select(lambda: gr.Timer(active=True), None, timer, **quick).then(look, seen, shown, **quick)
+    def watch(others: Sequence[gr.Tab]) -> None:
+        for one in (tab, *others):  # in the page itself, where one switch cannot overtake another
+            one.select(None, None, timer, js=TICKS % json.dumps(one is tab), **quick)
+        tab.select(look, seen, shown, **quick)
 
     return RunsView(choice, others, draw, deleted, watch)
 

@@ -1,6 +1,6 @@
 """The Train tab: a diffusion transformer learns before one's eyes, from one's own pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -29,9 +29,9 @@ def build(
     explore: Explore,
     tabs: gr.Tabs,
     share: Share,
-) -> Callable[[], None]:
-    """Lay out the tab and wire it, inside the Blocks that is open; what is returned is to be called after the
-    address is wired.
+) -> Callable[[Sequence[gr.Tab]], None]:
+    """Lay out the tab and wire it, inside the Blocks that is open; what is returned is to be called with the
+    page's other tabs after the address is wired.
 
     uploads: None where nobody trains. tabs: those of the page.
     """
@@ -39,7 +39,7 @@ def build(
     if runs is None or uploads is None:
         gr.Markdown(OFF, elem_id="train-off")
         gr.DuplicateButton(elem_id="duplicate")
-        return lambda: None
+        return lambda others: None
     gr.Markdown(ABOUT, elem_id="train-about")
     with gr.Row():
         with gr.Column(scale=2, min_width=300):

@@ -16,7 +16,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from dit.files import PARTIAL, filling
+from dit.files import PARTIAL, FullDisk, filling
 from dit.published import size_of
 from ui.costs import duration
 from ui.limits import Limits
@@ -74,13 +74,11 @@ def unpack(archive: Path, folder: Path, limits: Limits, taken: int = 0) -> Unpac
                     partial.rename(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-    except Refused:
+    except (Refused, FullDisk):
         raise
     except DAMAGED as error:
         raise Refused(f"the file cannot be unpacked: {error}; make a plain .zip of the pictures") from error
     except OSError as error:
-        if error.errno is None:  # a full disk, and it says so
-            raise
         said = error.strerror  # without where it was to go
         raise Refused(f"the file cannot be unpacked: {said}; make a plain .zip of the pictures") from error
     return Unpacked(folder, len(wanted), tuple(left_out))

@@ -16,6 +16,7 @@ from tests.run_folders import write_run
 from tests.train.picture_files import picture, png
 from tests.ui.test_run_html import made
 from ui.runs import Runs
+from ui.runs_view import EVERY
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,25 @@ def test_a_run_is_started_seen_reloaded_paused_resumed_and_stopped(page: Page) -
     with page.expect_download(timeout=30_000) as download:
         page.click("#run-weights")
     assert download.value.suggested_filename == "weights.safetensors"
+
+
+def test_a_run_is_looked_at_while_its_tab_is_open_alone(page: Page, folder: Path) -> None:
+    write_run(folder, "watched")
+    asked = []
+    page.on("request", lambda request: asked.append(request.method))
+
+    def counted(seconds: float) -> int:
+        asked.clear()
+        page.wait_for_timeout(1000 * seconds)
+        return asked.count("POST")
+
+    for _ in range(2):
+        page.get_by_role("tab", name="Train").click()
+        expect(page.locator("#run-page")).to_contain_text("watched", timeout=30_000)
+        assert counted(4 * EVERY) >= 2
+        page.get_by_role("tab", name="Models").click()
+        counted(2 * EVERY)  # what the tab itself asks for
+        assert counted(4 * EVERY) == 0
 
 
 def test_samples_form_over_time_and_runs_are_compared(page: Page, folder: Path) -> None:
