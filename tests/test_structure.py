@@ -237,7 +237,8 @@ def probe(module):
     os.wait()
     return result
 
-import numpy, PIL.Image, safetensors.torch, torch, tqdm, tyro
+import filelock, numpy, PIL.Image, PIL.ImageOps, safetensors.torch, statistics, tqdm, tyro
+import torch.distributed.checkpoint, torch.distributed.fsdp, torch.profiler, torch.utils.data
 sys.addaudithook(note)
 results = {module: probe(module) for module in sys.argv[1].split()}
 import gradio
