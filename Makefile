@@ -10,7 +10,7 @@ demo: $(VENV)/demo.ready
 	$(BIN)/python app.py
 
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # In an environment of its own, of several gigabytes: torch_xla fits one version of torch, which brings CUDA.
 test-tpu: $(TPU)/ready
