@@ -22,6 +22,7 @@ from ui.judge import Judge
 from ui.pictures import empty_html
 from ui.progress import Pace, ended, status_of
 from ui.request import PAGE_STEPS, Wish
+from ui.settled import on_settled
 from ui.share import Share
 from ui.studio import Studio
 from ui.turns import Turns
@@ -148,7 +149,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapp
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}
-    gr.on([item.change for item in choices], on_change, [kept, *choices], page, **latest)
+    on_settled("budget", choices, on_change, [kept, *choices], page)
     family.input(on_family, [family, label], [at, label, guidance, sampler], **latest)
     job = go.click(
         on_draw,

@@ -26,6 +26,7 @@ from ui.measured_cell import (
 from ui.measured_chart import drawing, keys
 from ui.measured_choice import Choice
 from ui.measured_words import behind, seen
+from ui.settled import on_settled
 from ui.shelf import Shelf
 from ui.studio import Studio
 from ui.tables import family_of, first_of
@@ -113,9 +114,7 @@ def build(studio: Studio, explore: Explore, tabs: gr.Tabs, shelf: Shelf) -> Char
         return ",".join(known_keys(family_of(tables, family), event._data))
 
     drawn_anew = [words, plot, notes, controls.cost, controls.steps, controls.caches]
-    gr.on(
-        [control.change for control in controls.inputs()], on_choice, controls.inputs(), drawn_anew, **latest
-    )
+    on_settled("chart", controls.inputs(), on_choice, controls.inputs(), drawn_anew)
     controls.family.input(
         on_family,
         [controls.family, controls.view],

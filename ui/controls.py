@@ -15,6 +15,7 @@ from dit.samplers import OF_FORMULATION, SAMPLERS
 from ui import costs
 from ui.clamps import number, one_of, whole
 from ui.request import PAGE_SEED, PAGE_STEPS, Wish
+from ui.settled import on_settled
 from ui.share import Share
 from ui.studio import Studio
 
@@ -226,11 +227,12 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
 
     wished = gr.State(studio.first.guidance_scale)
     controls.guidance.input(lambda value: value, controls.guidance, wished, **quick)
-    controls.model.change(
+    on_settled(
+        "model",
+        [controls.model],
         lambda wished, *values: following(studio, wished, values),
         [wished, *controls.inputs()],
         [controls.guidance, controls.sampler, controls.cache, controls.label, name],
-        **quick,
     )
     controls.label.change(on_label, [controls.model, controls.label], name, **quick)
     name.input(on_name, [controls.model, name], controls.label, **quick)

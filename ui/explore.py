@@ -16,6 +16,7 @@ from ui.controls import Controls, build_controls, fitted, register, wire_model, 
 from ui.jobs import check, draw
 from ui.pictures import empty_html, figure_html
 from ui.request import Request, parse
+from ui.settled import on_settled
 from ui.share import Share
 from ui.share_script import NAMES
 from ui.studio import Studio
@@ -196,7 +197,7 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}  # of several events at once the last must count
-    gr.on(None, show_price, controls.inputs(), [price, ladder], **quick)
+    on_settled("price", None, show_price, controls.inputs(), [price, ladder])
     wished = wire_model(studio, controls, name, latest)
     register(studio, share, controls, wished)
     job = generate.click(

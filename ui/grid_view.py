@@ -22,6 +22,7 @@ from ui.judge import Judge
 from ui.pictures import empty_html
 from ui.progress import Pace, ended, status_of
 from ui.request import PAGE_STEPS, Wish
+from ui.settled import on_settled
 from ui.share import Share
 from ui.studio import Studio
 from ui.turns import Turns
@@ -154,11 +155,11 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}
-    gr.on([item.change for item in choices], show_price, choices, price, **latest)
+    on_settled("grid-price", choices, show_price, choices, price)
     for axis, values in ((down, down_values), (across, across_values)):
         axis.input(on_axis, axis, values, **latest)
-        axis.change(on_axes, [down, across], fixed, **latest)
-    model.change(on_model, [model, label], label, **latest)
+    on_settled("grid-axes", [down, across], on_axes, [down, across], fixed)
+    on_settled("grid-model", [model], on_model, [model, label], label)
     outputs = [kept, canvas, status, price, fill, stop, picture, archive]
     job = fill.click(
         on_fill, choices, outputs, concurrency_limit=None, show_progress="hidden", api_visibility="private"

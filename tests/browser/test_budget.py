@@ -144,7 +144,8 @@ def test_the_grids_stop_leaves_the_budget_alone(page: Page) -> None:
     open_budget(page, place=DEAR)
     begin(page)
     page.get_by_role("tab", name="Grid").click()
-    expect(page.locator("#grid-price")).to_contain_text("GMACs", timeout=20_000)
+    page.locator("#grid-across-values").locator("textarea, input").fill("100, 150, 200, 250")
+    page.wait_for_url(re.compile("grid-across-values=100"), timeout=10_000)
     page.click("#grid-fill")
     expect(page.locator("#grid-stop")).to_be_enabled(timeout=20_000)  # both are drawn, a step of each in turn
     page.click("#grid-stop")
