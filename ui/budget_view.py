@@ -149,7 +149,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapp
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}
-    on_settled("budget", choices, on_change, [kept, *choices], page)
+    on_settled(choices, on_change, [kept, *choices], page)
     family.input(on_family, [family, label], [at, label, guidance, sampler], **latest)
     job = go.click(
         on_draw,

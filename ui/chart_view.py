@@ -114,7 +114,7 @@ def build(studio: Studio, explore: Explore, tabs: gr.Tabs, shelf: Shelf) -> Char
         return ",".join(known_keys(family_of(tables, family), event._data))
 
     drawn_anew = [words, plot, notes, controls.cost, controls.steps, controls.caches]
-    on_settled("chart", controls.inputs(), on_choice, controls.inputs(), drawn_anew)
+    on_settled(controls.inputs(), on_choice, controls.inputs(), drawn_anew)
     controls.family.input(
         on_family,
         [controls.family, controls.view],

@@ -209,8 +209,8 @@ def chosen(studio: Studio, values: Sequence[Any], **wanted: Any) -> list[Any]:
 def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dict[str, Any]) -> gr.State:
     """Keep both lists of classes in step with each other, and they and the samplers with the model.
 
-    quick: how all listeners listen. Of several events at once the last must count. Returns the guidance that
-    comes back after a model that cannot be guided.
+    quick: how those of the classes listen. Of several events at once the last must count. Returns the
+    guidance that comes back after a model that cannot be guided.
     """
 
     def names_of(position: float | None) -> Sequence[str]:
@@ -228,7 +228,6 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
     wished = gr.State(studio.first.guidance_scale)
     controls.guidance.input(lambda value: value, controls.guidance, wished, **quick)
     on_settled(
-        "model",
         [controls.model],
         lambda wished, *values: following(studio, wished, values),
         [wished, *controls.inputs()],

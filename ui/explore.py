@@ -197,7 +197,7 @@ def build(studio: Studio, turns: Turns, share: Share) -> Explore:
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}  # of several events at once the last must count
-    on_settled("price", None, show_price, controls.inputs(), [price, ladder])
+    on_settled(None, show_price, controls.inputs(), [price, ladder])
     wished = wire_model(studio, controls, name, latest)
     register(studio, share, controls, wished)
     job = generate.click(

@@ -155,11 +155,11 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     latest = quick | {"trigger_mode": "always_last"}
-    on_settled("grid-price", choices, show_price, choices, price)
+    on_settled(choices, show_price, choices, price)
     for axis, values in ((down, down_values), (across, across_values)):
         axis.input(on_axis, axis, values, **latest)
-    on_settled("grid-axes", [down, across], on_axes, [down, across], fixed)
-    on_settled("grid-model", [model], on_model, [model, label], label)
+    on_settled([down, across], on_axes, [down, across], fixed)
+    on_settled([model], on_model, [model, label], label)
     outputs = [kept, canvas, status, price, fill, stop, picture, archive]
     job = fill.click(
         on_fill, choices, outputs, concurrency_limit=None, show_progress="hidden", api_visibility="private"

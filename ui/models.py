@@ -180,7 +180,9 @@ def build(studio: Studio, turns: Turns, tab: gr.Tab, refresh: Refresh) -> Downlo
         return table_html(studio)
 
     choice.change(lambda name: terms_of(named(name)), choice, terms, **quick)
-    refresh(tab.select(on_open, None, table, **quick))
+    # In two steps: an event's listeners wait for each other, and others of this one need not for the Hub.
+    opened = tab.select(None, None, None, js="() => {}", **quick)
+    refresh(opened.then(on_open, None, table, **quick))
     job = download.click(
         on_download,
         choice,

@@ -71,5 +71,5 @@ def dataset(text: str) -> str:
     """A clamp: what the form has room for, and would take."""
     with contextlib.suppress(ValueError):
         if len(text) <= MAX_DATASET:
-            return dataset_of(text)
+            return dataset_of(text.strip())
     raise ValueError("it is no dataset on the Hub; give OWNER/NAME")

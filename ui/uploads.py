@@ -57,7 +57,7 @@ def unpack(archive: Path, folder: Path, limits: Limits, taken: int = 0) -> Unpac
 
     Raises:
         Refused: it is no zip, damaged, encrypted, too large, or would write elsewhere.
-        OSError: it cannot be written.
+        FullDisk: there is no room for it.
     """
     size = archive.stat().st_size
     if size > limits.upload_bytes:
@@ -79,7 +79,7 @@ def unpack(archive: Path, folder: Path, limits: Limits, taken: int = 0) -> Unpac
     except DAMAGED as error:
         raise Refused(f"the file cannot be unpacked: {error}; make a plain .zip of the pictures") from error
     except OSError as error:
-        said = error.strerror  # without where it was to go
+        said = error.strerror or error  # without where it was to go
         raise Refused(f"the file cannot be unpacked: {said}; make a plain .zip of the pictures") from error
     return Unpacked(folder, len(wanted), tuple(left_out))
 

@@ -48,6 +48,14 @@ def generate(page: Page, steps: int) -> re.Match:
     return STATUS.search(page.inner_text("#status"))
 
 
+def test_the_price_is_that_of_the_last_value_however_fast_it_comes(page: Page) -> None:
+    steps = page.locator("#steps input[type=range]")
+    for last in (61, 97):
+        for count in range(last - 40, last + 1):
+            steps.fill(str(count))
+        expect(page.locator("#price")).to_contain_text(f"{last} steps, ", timeout=10_000)
+
+
 def test_each_slider_moves_the_price(page: Page) -> None:
     set_slider(page, "model", 0)
     set_slider(page, "steps", 20)

@@ -146,11 +146,12 @@ def test_folders_that_are_not_lent_are_refused(attacked: Attacked) -> None:
     ):  # fmt: skip
         said = checked(attacked, None, source="folder", folder=folder)
         assert "this server lends" in said, folder
-    for dataset in ("../../etc", "/etc/passwd", "tests/data", "~/x", "a/b/c", "--json", "a/b:revision=../x"):
+    long = "a" + "漢" * 100 + "/b"  # of letters that no folder's name has room for
+    for dataset in ("../../etc", "/etc/passwd", "tests/data", "~/x", "a/b/c", "--json", long):
         said = checked(attacked, None, source="hub", hub=dataset)
-        assert "give OWNER/NAME of one on the Hub" in said or "revision is &#x27;../x&#x27;; " in said, (
-            dataset
-        )
+        assert "give OWNER/NAME of one on the Hub" in said, dataset
+    said = checked(attacked, None, source="hub", hub="a/b:revision=../x")
+    assert "revision is &#x27;../x&#x27;; give the name of one" in said
 
 
 def test_a_state_is_neither_read_nor_set_by_another(attacked: Attacked) -> None:

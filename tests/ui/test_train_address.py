@@ -58,6 +58,7 @@ def test_what_is_this_machines_or_the_visitors_own_is_not_in_it(share: Share) ->
         ("train-hub", "/etc/passwd", None, "it is no dataset on the Hub; give OWNER/NAME"),
         ("train-hub", "--run-dir=x/y", None, "it is no dataset on the Hub"),
         ("train-hub", "a/b:revision=../c", None, "it is no dataset on the Hub"),
+        ("train-hub", "a" + "漢" * 100 + "/b", None, "it is no dataset on the Hub"),
         ("train-hub", "tests/ui", None, "it is no dataset on the Hub"),
         ("train-hub", "a/" + "b" * 200, None, "it is no dataset on the Hub"),
         ("train-preset", "DiT-XL/2", None, "not one of the choices"),

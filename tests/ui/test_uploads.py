@@ -134,6 +134,9 @@ def test_no_zip_and_a_damaged_one_are_refused(tree):
     refused(tree, tree / "y.zip", "cannot be unpacked")
     (tree / "z.zip").write_bytes(whole[: len(whole) // 2])
     refused(tree, tree / "z.zip", "cannot be unpacked")
+    whole = zipped(tree / "b.zip", {"a/1.png": PNG * 50}, zipfile.ZIP_BZIP2).read_bytes()
+    (tree / "b.zip").write_bytes(whole[:60] + b"\xff" * 20 + whole[80:])
+    refused(tree, tree / "b.zip", "cannot be unpacked: Invalid data stream; make a plain .zip")
 
 
 def test_what_holds_no_pictures_or_one_twice_is_refused(tree):
