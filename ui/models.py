@@ -79,8 +79,8 @@ def table_html(studio: Studio) -> str:
     return (
         f'<div class="dl-models"><table><thead><tr>{titles}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div><p>In memory: {count}, {size_of(total)}; "
-        f"at most {studio.limits.models} at a time ({SMALL % size_of(studio.limits.small_bytes)}), the least "
-        "recently used goes.</p>"
+        f"at most {studio.limits.models} large ones at a time "
+        f"({SMALL % size_of(studio.limits.small_bytes)}), the least recently used goes.</p>"
     )
 
 

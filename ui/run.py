@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import shutil
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ STATES = (RUNNING, PAUSED, STOPPED, INTERRUPTED, FINISHED, FAILED)
 LOG = "train.log"  # what the trainer says, of every start
 NOTE = "page.json"  # what a visitor wanted last
 START = "--- started: "  # first line of each start in the log
+LATE = 3  # lines of metrics whose median tells the speed
 TAIL = 4000  # bytes of the log that are looked at
 LITTLE = 2**18  # bytes of a disk on which a trainer cannot even say what is wrong
 
@@ -76,10 +78,12 @@ class TrainingRun:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the speed of late; None before the first line, or where it does not run."""
-        speed = self.history.rows[-1].get("images_per_second") if self.history else None
-        if self.state != RUNNING or not speed:
+        """By the speed of late; None where it does not run, or has only begun: the first steps are slow."""
+        rows = self.history.rows[-LATE:] if self.history else []
+        speeds = [row["images_per_second"] for row in rows if row.get("images_per_second")]
+        if self.state != RUNNING or len(speeds) < LATE:
             return None
+        speed = statistics.median(speeds)
         return (self.total_steps - self.step) * self.settings.get("batch_size", 0) / speed
 
 

@@ -1,6 +1,7 @@
 """Training runs as HTML: how far each is, its numbers and curves, and the samples that form as it learns."""
 
 import html
+import re
 from collections.abc import Sequence
 
 from PIL import Image
@@ -96,7 +97,11 @@ def state_of(run: TrainingRun) -> str:
     if run.state == RUNNING and run.wanted in ENDING:
         return ENDING[run.wanted]
     if run.state == RUNNING and not run.history:
-        return f"beginning: {run.said[:160] or 'reading its libraries'} …"
+        first = re.search(
+            r"(step/s|s/step)\b", run.said
+        )  # a bar that does not move for as long as it compiles
+        said = "its first steps, which take longest" if first else run.said[:160] or "reading its libraries"
+        return f"beginning: {said} …"
     if run.state == FAILED:
         return f"failed: {run.said.removeprefix('error: ')} ({_resume(run)})"
     if run.state == INTERRUPTED and run.saved == run.total_steps > 0:

@@ -105,9 +105,9 @@ def shown(arguments: Sequence[str], folder: Path | str) -> str:
     return shlex.join(["python", "-m", "train", *arguments, "--run-dir", str(folder)])
 
 
-def name_of(form: Form, taken: Sequence[str]) -> str:
-    """A name for a run of these settings that none has yet."""
-    data = Path(form.data.split(":")[0]).name or SOLIDS
+def name_of(form: Form, taken: Sequence[str], title: str = "") -> str:
+    """A name for a run of these settings that none has yet. title: of its data, if not where they lie."""
+    data = title or Path(form.data.split(":")[0]).name or SOLIDS
     plain = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in data)[:24]
     base = f"{form.preset.replace('/', '-')}-{plain.strip('-') or 'pictures'}"
     names = (base if count == 1 else f"{base}-{count}" for count in range(1, len(taken) + 2))

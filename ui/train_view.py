@@ -1,6 +1,7 @@
 """The Train tab's left side: whose pictures, which model, how long; looked at and priced before it begins."""
 
 import asyncio
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ui.uploads import Unpacked
 
 DRAWN, ZIP, FOLDER, HUB = "code", "zip", "folder", "hub"
 SOURCES = {"drawn by code": DRAWN, "a .zip": ZIP, "a folder here": FOLDER, "a dataset on the Hub": HUB}
+NEEDED = {FOLDER: "a folder's path", HUB: "OWNER/NAME of a dataset"}  # where something is to be typed
 MAX_DATASET = 200  # letters of its name
 WELCOME = "<p>Check first: it looks at the pictures, and says how long it will take.</p>"
 CSS = """
@@ -77,31 +79,39 @@ def build(runs: Runs, uploads: UploadStore) -> tuple[Fields, Any, gr.Textbox]:
                 await asyncio.to_thread(uploads.forget, unpacked)
             raise
 
-    async def on_check(wanted: str, *values: Any) -> tuple[str, str]:
+    async def on_check(wanted: str, *values: Any) -> tuple[str, dict]:
         try:
             form, unpacked = await asyncio.to_thread(form_of, uploads, values)
             told, preview = await looked_at(form, unpacked)
             form = fitted(form, told)
             plan = await ask_trainer.estimate(form.arguments())
         except (ValueError, OSError) as error:
-            return complaint_html(runs.plain(str(error))), wanted
-        title = wanted or name_of(form, runs.names())
+            return complaint_html(runs.plain(str(error))), gr.skip()
+        usual = name_of(form, runs.names(), titled(unpacked, values))
+        title = wanted or usual
         left_out = unpacked.left_out if unpacked else ()
         # It says where things lie on this machine, which is for those alone who have a terminal there.
         command = shown(form.arguments(), runs.folder / title) if limits.folders is None else ""
-        return ask_trainer.plan_html(plan, command) + ask_trainer.data_html(told, preview, left_out), title
+        return ask_trainer.plan_html(plan, command) + ask_trainer.data_html(
+            told, preview, left_out
+        ), gr.update(
+            placeholder=usual  # not the value: somebody may type one meanwhile
+        )
 
     async def on_start(wanted: str, *values: Any) -> tuple[str, str]:
         try:
             form, unpacked = await asyncio.to_thread(form_of, uploads, values)
             if form.data != SOLIDS:
                 form = fitted(form, (await looked_at(form, unpacked))[0])
-            title = wanted or name_of(form, runs.names())
+            title = wanted or name_of(form, runs.names(), titled(unpacked, values))
             run = await asyncio.to_thread(runs.start, title, form.arguments())
         except (ValueError, OSError) as error:
             raise gr.Error(runs.plain(str(error)), print_exception=False) from error
         return run.name, ""
 
+    # First, and in the page alone: what was found of other settings must not look as if it was of these.
+    changes = [control.change for control in fields.inputs()]
+    gr.on(changes, None, None, found, js=f"() => {json.dumps(WELCOME)}", queue=False, **quick)
     where = [fields.upload, fields.folder, fields.hub]
     fields.source.change(on_source, fields.source, where, queue=False, **quick)
     check.click(on_check, [name, *fields.inputs()], [found, name], concurrency_limit=2, **quick)
@@ -182,9 +192,16 @@ def form_of(uploads: UploadStore, values: tuple[Any, ...]) -> tuple[Form, Unpack
     return replace(form, data=str(unpacked.folder)), unpacked
 
 
+def titled(unpacked: Unpacked | None, values: tuple[Any, ...]) -> str:
+    """How an upload is called by its visitor; empty without one."""
+    return Path(dict(zip(NAMES, values, strict=True))["upload"]).stem if unpacked else ""
+
+
 def named(sent: dict[str, Any], limits: Limits) -> Any:
     """The data that a visitor has named. Raises ValueError where it is not for visitors."""
     source = sent["source"]
+    if source in NEEDED and not (isinstance(sent[source], str) and sent[source].strip()):
+        raise ValueError(f"nothing is named yet; give {NEEDED[source]}, or choose other pictures")
     if source == FOLDER:
         return folder_of(sent["folder"], limits)
     if source == HUB:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import zipfile
 from collections.abc import Callable, Iterator
@@ -265,7 +266,11 @@ def test_an_uploaded_zip_is_looked_at_before_it_is_trained_on(page: Page, tmp_pa
     expect(found).to_contain_text("set/notes.txt")
     expect(found).to_contain_text("python -m train solids --data")
     expect(found.locator("img")).to_have_count(1)
-    expect(page.locator("#train-name :is(input, textarea)")).not_to_have_value("")
+    name = page.locator("#train-name :is(input, textarea)")
+    expect(name).to_have_attribute("placeholder", re.compile("DiT-E-4-set$"))
+    expect(name).to_have_value("")
+    page.locator("#train-images input").fill("4800")
+    expect(found).to_contain_text("Check first", timeout=10_000)  # nothing of what was found is of this
 
 
 def test_what_cannot_be_trained_is_said(page: Page) -> None:
@@ -273,6 +278,10 @@ def test_what_cannot_be_trained_is_said(page: Page) -> None:
     page.click("#train-start")
     expect(page.locator(".toast-body")).to_contain_text("use letters, digits", timeout=30_000)
     page.get_by_label("a folder here").check()
+    page.click("#train-check")
+    expect(page.locator("#train-found")).to_contain_text(
+        "nothing is named yet; give a folder's path", timeout=LONG
+    )
     page.locator("#train-folder :is(input, textarea)").fill("/nowhere/at/all")
     page.click("#train-check")
     expect(page.locator("#train-found")).to_contain_text("there is no such folder", timeout=LONG)

@@ -60,6 +60,17 @@ def test_before_its_first_line_it_says_what_the_trainer_says(tmp_path):
     run = made(tmp_path / "a", steps=0, said="drawing solids: 40%")
     assert state_of(run) == "beginning: drawing solids: 40% …"
     assert curves_html(run) == samples_html(run, 1) == "" and "steps" in state_html(run)
+    compiling = made(tmp_path / "b", steps=0, said="b: 0%| | 0/5000 [00:00<?, ?step/s]")
+    assert state_of(compiling) == "beginning: its first steps, which take longest …"
+
+
+def test_how_long_it_takes_is_not_told_by_the_first_steps(tmp_path):
+    assert made(tmp_path / "a", RUNNING, RUNNING, steps=2).seconds_left is None
+    assert made(tmp_path / "b", PAUSED, PAUSED, steps=9).seconds_left is None
+    run = made(tmp_path / "c", RUNNING, RUNNING, steps=9)
+    usual = run.seconds_left
+    run.history.rows[-1]["images_per_second"] = 0.01
+    assert run.seconds_left == usual > 0
 
 
 def test_curves_of_one_run_and_the_loss_of_several(tmp_path):
