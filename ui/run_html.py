@@ -97,9 +97,8 @@ def state_of(run: TrainingRun) -> str:
     if run.state == RUNNING and run.wanted in ENDING:
         return ENDING[run.wanted]
     if run.state == RUNNING and not run.history:
-        first = re.search(
-            r"(step/s|s/step)\b", run.said
-        )  # a bar that does not move for as long as it compiles
+        # The bar of the steps does not move for as long as the first one is compiled.
+        first = re.search(r"(step/s|s/step)\b", run.said)
         said = "its first steps, which take longest" if first else run.said[:160] or "reading its libraries"
         return f"beginning: {said} …"
     if run.state == FAILED:

@@ -92,11 +92,8 @@ def build(runs: Runs, uploads: UploadStore) -> tuple[Fields, Any, gr.Textbox]:
         left_out = unpacked.left_out if unpacked else ()
         # It says where things lie on this machine, which is for those alone who have a terminal there.
         command = shown(form.arguments(), runs.folder / title) if limits.folders is None else ""
-        return ask_trainer.plan_html(plan, command) + ask_trainer.data_html(
-            told, preview, left_out
-        ), gr.update(
-            placeholder=usual  # not the value: somebody may type one meanwhile
-        )
+        page = ask_trainer.plan_html(plan, command) + ask_trainer.data_html(told, preview, left_out)
+        return page, gr.update(placeholder=usual)  # not the value: somebody may type one meanwhile
 
     async def on_start(wanted: str, *values: Any) -> tuple[str, str]:
         try:
