@@ -38,8 +38,8 @@ CSS = (
 .dl-run progress { appearance: none; width: 100%; height: 8px; margin: 6px 0 10px; border: 0;
   border-radius: 4px; overflow: hidden; background: var(--border-color-primary); color: var(--color-accent); }
 .dl-run progress::-webkit-progress-bar { background: var(--border-color-primary); }
-.dl-run progress::-webkit-progress-value, .dl-run progress::-moz-progress-bar {
-  background: var(--color-accent); }
+.dl-run progress::-webkit-progress-value { background: var(--color-accent); }
+.dl-run progress::-moz-progress-bar { background: var(--color-accent); }
 .dl-run .dl-state { margin: 2px; overflow-wrap: anywhere; }
 .dl-run .dl-change { font-size: 13px; color: var(--dl-faint); }
 .dl-run .dl-curves { display: grid; gap: 12px; margin-top: 12px;
