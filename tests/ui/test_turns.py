@@ -233,8 +233,10 @@ def test_a_stop_between_two_requests_reads_no_further_model(
 def test_a_cancelled_job_frees_the_device(studio: Studio, small: Callable[..., Request]) -> None:
     async def play() -> None:
         turns = Turns(studio)
-        job = asyncio.create_task(collect(turns, small(), "a", []))
-        await asyncio.sleep(0.02)
+        log: list[str] = []
+        job = asyncio.create_task(collect(turns, small(200), "a", log))
+        while not log:
+            await asyncio.sleep(0)
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
