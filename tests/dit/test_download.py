@@ -114,7 +114,7 @@ def elsewhere(hub, url, target, tmp_path, commands) -> int:
     call = f"download({url!r}, Path({str(target)!r}))"
     script.write_text(f"from pathlib import Path\nfrom dit.download import download\n{call}\n")
     hub.bytes_per_second = 5_000_000
-    process, end = commands.start(str(script)), time.monotonic() + 20
+    process, end = commands.start(str(script)), time.monotonic() + 200
     while not (partial_of(target).exists() and partial_of(target).stat().st_size):
         assert time.monotonic() < end, "nothing arrives"
         time.sleep(0.01)

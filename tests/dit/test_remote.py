@@ -399,9 +399,9 @@ def test_a_cached_branch_is_used_with_a_warning_where_the_hub_does_not_answer(
 
 
 def test_the_hub_is_reachable_or_not(hub, unplug, offline):
-    assert is_reachable()
+    assert is_reachable(200)
     hub.failures = [503]
-    assert is_reachable()  # it answers
+    assert is_reachable(200)  # it answers
     offline()
     hub.requests.clear()
     assert not is_reachable() and hub.requests == []

@@ -275,7 +275,7 @@ def test_killed_and_resumed_by_command(whole, tmp_path, project):
         deadline = time.monotonic() + 240
         while process.poll() is None and time.monotonic() < deadline:
             lines = run_dir / "metrics.jsonl"
-            if lines.exists() and len(lines.read_text().splitlines()) >= step:
+            if lines.exists() and len(lines.read_text().splitlines()) >= step and checkpoints(run_dir):
                 process.send_signal(sent)
                 break
             time.sleep(0.02)

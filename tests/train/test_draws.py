@@ -1,6 +1,8 @@
 """Drawing many pictures: which, with what, on several devices, and as if never stopped."""
 
 import json
+import threading
+from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -31,13 +33,23 @@ def pipeline() -> dit.Pipeline:
 
 
 class Failing:
-    """A pipeline that breaks off at a batch, as a killed process or a full GPU does."""
+    """A pipeline that breaks off at a batch, as a killed process or a full GPU does.
 
-    def __init__(self, pipeline: dit.Pipeline, good: int, error: BaseException) -> None:
+    before: is called before each batch, with how many it has drawn.
+    """
+
+    def __init__(
+        self,
+        pipeline: dit.Pipeline,
+        good: int,
+        error: BaseException,
+        before: Callable[[int], object] = lambda drawn: None,
+    ) -> None:
         self.model, self.autoencoder, self.pipeline = pipeline.model, None, pipeline
-        self.good, self.error, self.drawn = good, error, 0
+        self.good, self.error, self.before, self.drawn = good, error, before, 0
 
     def stream(self, settings):
+        self.before(self.drawn)
         for frame in self.pipeline.stream(settings):
             if self.drawn >= self.good:
                 raise self.error
@@ -128,7 +140,9 @@ def test_more_pictures_begin_with_the_fewer(pipeline, tmp_path):
     fewer = draw([pipeline], WISH, tmp_path)[0]
     counting = Failing(pipeline, good=100, error=AssertionError())
     more = draw([counting], replace(WISH, samples=27), tmp_path)[0]
-    assert counting.drawn == 2 and (more[:20] == fewer).all()
+    assert counting.drawn == 2 and (more[:14] == fewer[:14]).all()
+    # The rest lies in a batch of another size, where some processors round the last bit otherwise.
+    assert np.abs(more[14:20].astype(int) - fewer[14:]).max() <= 1
     assert (draw([pipeline], WISH, tmp_path)[0] == fewer).all()
 
 
@@ -155,15 +169,22 @@ def test_damaged_chunks_are_named(pipeline, tmp_path):
 
 
 def test_several_devices_share_the_work_and_change_nothing(pipeline, tmp_path):
-    pipelines = [Failing(dit.Pipeline(tiny()), 100, AssertionError()) for _ in range(3)]
+    all_begin = threading.Barrier(3)
+
+    def together(drawn: int) -> None:  # else one of them may have drawn all before another begins
+        if not drawn:
+            all_begin.wait(200)
+
+    pipelines = [Failing(dit.Pipeline(tiny()), 100, AssertionError(), together) for _ in range(3)]
     wish = replace(WISH, batch_size=1)
     assert (draw(pipelines, wish, tmp_path)[0] == draw([pipeline], wish)[0]).all()
-    assert sum(one.drawn for one in pipelines) == 20 and sum(one.drawn > 0 for one in pipelines) > 1
+    assert sum(one.drawn for one in pipelines) == 20 and all(one.drawn for one in pipelines)
 
 
 def test_an_error_on_one_device_ends_the_work_of_all(pipeline, tmp_path):
-    bad = Failing(dit.Pipeline(tiny()), good=0, error=RuntimeError("out of memory"))
-    good = Failing(pipeline, good=1000, error=AssertionError())
+    begun = threading.Event()
+    bad = Failing(dit.Pipeline(tiny()), 0, RuntimeError("out of memory"), lambda drawn: begun.set())
+    good = Failing(pipeline, 1000, AssertionError(), lambda drawn: begun.wait(200))
     with pytest.raises(RuntimeError, match="out of memory"):
         draw([good, bad], replace(WISH, batch_size=1, samples=400), tmp_path)
     assert good.drawn < 390  # it did not go on to the end

@@ -100,7 +100,7 @@ def test_the_thread_works_ahead_but_not_far():
     made = []
     items = load_ahead(lambda step: made.append(step) or step, 0, 100, 0)
     assert next(items) == 0
-    deadline = time.time() + 10
+    deadline = time.time() + 200
     while len(made) < loader.AHEAD + 2 and time.time() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)
@@ -133,7 +133,7 @@ def test_the_processes_end_when_nobody_waits_any_more(at):
         assert kept
     else:
         items.close()
-    deadline = time.time() + 20
+    deadline = time.time() + 200
     while time.time() < deadline:
         try:
             os.kill(process, 0)
