@@ -82,7 +82,11 @@ class Visitor:
         self.random = random.Random(self.number)
         self.files = tempfile.TemporaryDirectory(prefix="visitor-")
         self.client = Client(
-            self.address, verbose=False, analytics_enabled=False, download_files=self.files.name
+            self.address,
+            verbose=False,
+            analytics_enabled=False,
+            download_files=self.files.name,
+            httpx_kwargs={"timeout": PATIENCE},
         )
 
     def close(self) -> None:
@@ -188,14 +192,19 @@ def quiet(address: str, seconds: float = PATIENCE) -> bool:
     return False
 
 
-def crowd(address: str, count: int, seconds: float, cheap: Sequence[Task], heavy: Task) -> list[Answer]:
-    """Visitors who ask for so long, for cheap things and dear ones, change their minds, and leave."""
+def crowd(
+    address: str, count: int, seconds: float, cheap: Sequence[Task], heavy: Task, least: int = 0
+) -> list[Answer]:
+    """Visitors who ask for so long, for cheap things and dear ones, change their minds, and leave.
+
+    least: so often each of them asks, however long it takes.
+    """
     with ThreadPoolExecutor(count) as pool:
         visitors = list(pool.map(lambda number: Visitor(address, number), range(1, count + 1)))
         end = time.monotonic() + seconds
 
         def stay(visitor: Visitor) -> None:
-            while time.monotonic() < end:
+            while time.monotonic() < end or len(visitor.answers) < least:
                 once(visitor, cheap, heavy)
                 if visitor.answers[-1].outcome == REFUSED:
                     time.sleep(visitor.random.uniform(1, 5))

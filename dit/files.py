@@ -76,10 +76,13 @@ def reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def discard_partials(folder: Path) -> None:
-    """Remove, below a folder, what killed processes left of `atomic_write`; nobody else may write there."""
+def discard_partials(folder: Path, recursive: bool = True) -> None:
+    """Remove, in a folder, what killed processes left of `atomic_write`; nobody else may write there.
+
+    recursive: and in all folders below it.
+    """
     for pattern in (f".*{PARTIAL}", ".tmp??????"):  # the latter is safetensors' own, while it writes ours
-        for left in folder.rglob(pattern):
+        for left in (folder.rglob if recursive else folder.glob)(pattern):
             left.unlink()
 
 

@@ -35,8 +35,12 @@ collect_ignore = [] if importlib.util.find_spec("torch_xla") else ["tpu"]
 @pytest.fixture(scope="session", autouse=True)
 def own_cache_and_one_thread(tmp_path_factory: pytest.TempPathFactory):
     """Keep out of the user's cache, and make sums come out alike in this process and in those it starts."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (
+        own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    )  # what is drawn, is drawn once for all
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DITLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DITLAB_CACHE", str(shared / "ditlab"))
         patch.setenv("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
         yield

@@ -212,7 +212,7 @@ def _solids_path(num_pictures: int, side: int, seed: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.parent / ".lock"):  # a second process waits, and finds it done
             if not path.exists():
-                discard_partials(path.parent)
+                discard_partials(path.parent, recursive=False)  # below it others write, under other locks
                 atomic_write(path, lambda temporary: _draw(temporary, num_pictures, side, seed))
     return path
 

@@ -41,6 +41,7 @@ def hold(run_dir: Path, hardware: Hardware) -> Iterator[None]:
         run_dir.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
+            (run_dir / PROCESS).unlink(missing_ok=True)  # who trained before is gone
         except Timeout:
             taken = True
     if hardware.largest(int(taken)):  # all end alike

@@ -73,7 +73,7 @@ def store(data: PictureData, num_workers: int) -> StoredData:
     rest = path.with_suffix(".npz")  # labels and what was left out; written first
     with FileLock(path.parent / ".lock"):  # a second process waits, and finds it done
         if not path.exists():
-            discard_partials(path.parent)
+            discard_partials(path.parent, recursive=False)  # below it others write, under other locks
             atomic_write(path, lambda temporary: _decode(data, temporary, rest, num_workers))
             told = (
                 f"{data.info.name}: decoded pictures are kept in {path} ({path.stat().st_size / 1e6:.0f} MB)"

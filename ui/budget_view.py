@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from ui import costs, jobs
+from ui.another import on_other_choice
 from ui.budget import allow, budget_at, positions, usual
 from ui.budget_html import SCRIPT, Shown, reading_html
 from ui.clamps import one_of, whole
@@ -148,9 +149,8 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapp
         turns.stop(session.session_hash, KIND)
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    latest = quick | {"trigger_mode": "always_last"}
     on_settled(choices, on_change, [kept, *choices], page)
-    family.input(on_family, [family, label], [at, label, guidance, sampler], **latest)
+    chosen = on_other_choice(family, on_family, [label], [at, label, guidance, sampler])
     job = go.click(
         on_draw,
         choices,
@@ -162,7 +162,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, groups: Mapp
     for follow in (job.success, job.failure):
         follow(on_end, [kept, *choices], [*page, go, stop], **quick)
     stop.click(on_stop, None, None, **quick)
-    register(studio, share, groups, dict(zip(SETTINGS, choices, strict=True)))
+    register(studio, share, groups, dict(zip(SETTINGS, choices, strict=True)), chosen)
     return lambda event: event.then(on_change, [kept, *choices], page, **quick)
 
 
@@ -173,12 +173,19 @@ def _places(group: Group) -> int:
 
 
 def register(
-    studio: Studio, share: Share, groups: Mapping[str, Group], controls: dict[str, gr.components.Component]
+    studio: Studio,
+    share: Share,
+    groups: Mapping[str, Group],
+    controls: dict[str, gr.components.Component],
+    chosen: gr.State,
 ) -> None:
-    """Put the view's controls into the page's address; the slider's end is that of the chosen family."""
+    """Put the view's controls into the page's address; the slider's end is that of the chosen family.
+
+    chosen: what remembers the family.
+    """
     bounds = {"family": one_of(groups), "at": whole(0, controls["at"].maximum)} | clamps(studio)
     for name, control in controls.items():
-        share.add(f"budget-{name}", control, bounds[name])
+        share.add(f"budget-{name}", control, bounds[name], mirrors=[chosen] if name == "family" else ())
 
     def settle(taken: dict[str, Any]) -> dict[str, Any]:
         if not {"budget-family", "budget-at"} & set(taken):

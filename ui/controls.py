@@ -15,7 +15,7 @@ from dit.samplers import OF_FORMULATION, SAMPLERS
 from ui import costs
 from ui.clamps import number, one_of, whole
 from ui.request import PAGE_SEED, PAGE_STEPS, Wish
-from ui.settled import on_settled
+from ui.settled import on_settled, unless_sent
 from ui.share import Share
 from ui.studio import Studio
 
@@ -227,12 +227,12 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
 
     wished = gr.State(studio.first.guidance_scale)
     controls.guidance.input(lambda value: value, controls.guidance, wished, **quick)
-    on_settled(
-        [controls.model],
-        lambda wished, *values: following(studio, wished, values),
-        [wished, *controls.inputs()],
-        [controls.guidance, controls.sampler, controls.cache, controls.label, name],
-    )
+
+    def on_model(wished: float, *values: Any) -> list[dict]:
+        return [*map(unless_sent, values[-len(led) :], following(studio, wished, values[: -len(led)]))]
+
+    led = [controls.guidance, controls.sampler, controls.cache, controls.label, name]
+    on_settled([controls.model], on_model, [wished, *controls.inputs(), *led], led)
     controls.label.change(on_label, [controls.model, controls.label], name, **quick)
     name.input(on_name, [controls.model, name], controls.label, **quick)
     return wished

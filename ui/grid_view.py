@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
 from ui import costs, jobs
+from ui.another import on_other_choice
 from ui.axes import AXES, MAX_TEXT, Axis, parse_axis, usual_values
 from ui.clamps import one_of, whole, words
 from ui.controls import PAGE_CACHE
@@ -108,8 +109,8 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
         except (TypeError, ValueError) as error:
             return costs.complaint_html(str(error))
 
-    def on_axis(chosen: str) -> str | dict:
-        return usual_values(chosen, family) if chosen in AXES else gr.skip()
+    def on_axis(chosen: str) -> list[str | dict]:
+        return [usual_values(chosen, family) if chosen in AXES else gr.skip()]
 
     def on_axes(first: str, second: str) -> list[dict]:
         return [gr.update(interactive=name not in (first, second)) for name in FIXED]
@@ -154,10 +155,11 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
         turns.stop(session.session_hash, KIND)
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    latest = quick | {"trigger_mode": "always_last"}
     on_settled(choices, show_price, choices, price)
-    for axis, values in ((down, down_values), (across, across_values)):
-        axis.input(on_axis, axis, values, **latest)
+    chosen = {
+        name: on_other_choice(axis, on_axis, [], [values])
+        for name, axis, values in (("down", down, down_values), ("across", across, across_values))
+    }
     on_settled([down, across], on_axes, [down, across], fixed)
     on_settled([model], on_model, [model, label], label)
     outputs = [kept, canvas, status, price, fill, stop, picture, archive]
@@ -174,6 +176,7 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
         studio,
         share,
         dict(zip(("down", "down-values", "across", "across-values", *FIXED), choices, strict=True)),
+        chosen,
     )
 
     def refresh(event: Any) -> Any:
@@ -183,13 +186,18 @@ def build(studio: Studio, turns: Turns, judge: Judge, share: Share, home: Group)
     return refresh
 
 
-def register(studio: Studio, share: Share, controls: dict[str, gr.components.Component]) -> None:
-    """Put the grid's controls into the page's address."""
+def register(
+    studio: Studio,
+    share: Share,
+    controls: dict[str, gr.components.Component],
+    chosen: Mapping[str, gr.State],
+) -> None:
+    """Put the grid's controls into the page's address. chosen: what remembers which axes are."""
     bounds = {"down": one_of(AXES), "across": one_of(AXES), "down-values": words(MAX_TEXT)}
     bounds |= {"across-values": words(MAX_TEXT), "model": lambda text: one_of(studio.names)(text)}
     bounds |= {"steps": whole(1, PAGE_STEPS), "caching": whole(1, PAGE_CACHE)} | clamps(studio)
     for name, control in controls.items():
-        share.add(f"grid-{name}", control, bounds[name])
+        share.add(f"grid-{name}", control, bounds[name], mirrors=[chosen[name]] if name in chosen else ())
 
 
 def saver(make: Callable[[Grid], bytes], name: str, file: gr.File) -> Callable[[Grid | None], str | dict]:

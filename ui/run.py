@@ -18,6 +18,7 @@ INTERRUPTED, FINISHED, FAILED = "interrupted", "finished", "failed"
 STATES = (RUNNING, PAUSED, STOPPED, INTERRUPTED, FINISHED, FAILED)
 LOG = "train.log"  # what the trainer says, of every start
 NOTE = "page.json"  # what a visitor wanted last
+PROCESS = "process.json"  # who trains, in the trainer's words
 START = "--- started: "  # first line of each start in the log
 LATE = 3  # lines of metrics whose median tells the speed
 TAIL = 4000  # bytes of the log that are looked at
@@ -96,7 +97,7 @@ def holder_of(folder: Path) -> int | None:
         with lock:
             return None
     except Timeout:  # the trainer has it, and keeps it while it lives
-        return int(object_of(folder / "process.json").get("pid", 0))
+        return int(object_of(folder / PROCESS).get("pid", 0))
 
 
 def _left_in(

@@ -25,6 +25,7 @@ from ui.run import (
     LOG,
     NOTE,
     PAUSED,
+    PROCESS,
     RUNNING,
     START,
     STOPPED,
@@ -208,6 +209,7 @@ class Runs:
         command = command_of(folder, arguments)
         noted = {"wanted": RUNNING} | ({"arguments": list(arguments)} if arguments else {})
         _note(folder, noted)
+        (folder / PROCESS).unlink(missing_ok=True)  # of who trained before
         with filling(folder / LOG), (folder / LOG).open("ab") as log:
             log.write(f"{START}{' '.join(command[1:])}\n".encode())
             log.flush()

@@ -13,6 +13,7 @@ from ui.grid_view import SAVE
 from ui.pictures import empty_html
 from ui.run import FAILED, INTERRUPTED, PAUSED, RUNNING, STOPPED
 from ui.run_html import curves_html, samples_html, state_html
+from ui.settled import unless_sent
 from ui.trained import Trained
 from ui.turns import Turns
 
@@ -86,9 +87,10 @@ def build(trained: Trained, turns: Turns, tab: gr.Tab, started: gr.Textbox, star
         at = count if position >= before or run.name != name else int(position)
         trains = run.state == RUNNING and run.wanted not in (PAUSED, STOPPED)
         names, compared_now = [other.name for other in found], [other.name for other in beside]
+        offered = [other for other in names if other != run.name]
         return [
-            changed(name, run.name, choices=names),
-            changed(compared or [], compared_now, choices=[other for other in names if other != run.name]),
+            unless_sent(name, gr.update(value=run.name, choices=names)),
+            unless_sent(compared or [], gr.update(value=compared_now, choices=offered)),
             state_html(run),
             gr.update(interactive=trains),
             gr.update(interactive=run.state in CONTINUED),
@@ -96,7 +98,7 @@ def build(trained: Trained, turns: Turns, tab: gr.Tab, started: gr.Textbox, star
             gr.update(interactive=run.weights is not None),
             gr.update(interactive=run.weights is not None),
             gr.update(interactive=run.state != RUNNING),
-            changed(position, max(1, at), maximum=max(2, count), interactive=count > 1),
+            unless_sent(position, gr.update(value=max(1, at), maximum=max(2, count), interactive=count > 1)),
             samples_html(run, at),
             curves_html(run, beside),
             count,
@@ -149,8 +151,3 @@ def build(trained: Trained, turns: Turns, tab: gr.Tab, started: gr.Textbox, star
         tab.select(look, seen, shown, **quick)
 
     return RunsView(choice, others, draw, deleted, watch)
-
-
-def changed(before: Any, value: Any, **fields: Any) -> dict[str, Any]:
-    """An update of a control whose value is sent only if new: a visitor may have moved it meanwhile."""
-    return gr.update(**fields) if value == before else gr.update(value=value, **fields)

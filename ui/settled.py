@@ -23,6 +23,11 @@ END = """() => new Promise((done) => {
 })"""
 
 
+def unless_sent(sent: Any, update: dict[str, Any]) -> dict[str, Any]:
+    """An update of a control whose value is the one that was sent leaves it: it may have moved meanwhile."""
+    return {name: value for name, value in update.items() if name != "value" or value != sent}
+
+
 def on_settled(
     controls: Sequence[gr.components.Component] | None,
     function: Callable[..., Any],

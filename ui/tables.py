@@ -11,11 +11,17 @@ Tables = dict[str, Family | str]  # by the families' names; in place of one that
 
 def load_tables(folder: Path) -> Tables:
     """Families by the names of their files, in order; in place of one that cannot be read, what is wrong."""
-    return {path.stem: _read(path, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.json"))}
+    return {path.stem: _read(path, _stamp(path)) for path in sorted(folder.glob("*.json"))}
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes with a file: not its time alone, of which a clock that ticks slowly gives two the same."""
+    told = path.stat()
+    return told.st_mtime_ns, told.st_size, told.st_ino
 
 
 @lru_cache(maxsize=32)
-def _read(path: Path, changed: int) -> Family | str:
+def _read(path: Path, stamp: tuple[int, ...]) -> Family | str:
     """A table, or what is wrong with it; once for all views, whose thumbnails make it large."""
     try:
         return load_family(path)

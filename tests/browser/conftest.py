@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.browser import chromium, find_chromium
 
 PHONE = 390  # pixels wide
+PATIENCE = 60_000  # milliseconds until what is expected of a page is given up: machines are busy
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The page, freshly opened; the test fails if the console shows an error."""
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context.set_default_timeout(PATIENCE)
     opened, errors = context.new_page(), []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     opened.goto(address)
@@ -48,6 +51,7 @@ def open_phone(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
                 color_scheme="dark" if dark else "light",
             )
         )
+        contexts[-1].set_default_timeout(PATIENCE)
         phone = contexts[-1].new_page()
         phone.goto(f"{address}/{query}")
         phone.wait_for_selector("#generate", state="attached")  # another tab may be open

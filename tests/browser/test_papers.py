@@ -13,7 +13,7 @@ HEADS = [column.head for column in COLUMNS]
 
 def open_models(page: Page) -> None:
     page.get_by_role("tab", name="Models").click()
-    expect(page.locator("#papers-table")).to_contain_text("DiT-S/8", timeout=20_000)
+    expect(page.locator("#papers-table")).to_contain_text("DiT-S/8")
 
 
 def point(page: Page, name: str) -> Locator:

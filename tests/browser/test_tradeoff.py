@@ -8,8 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, Request, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.browser.visiting import sent_by
 from tests.families import STEPS
 
 pytestmark = pytest.mark.browser
@@ -21,7 +22,7 @@ PARTS = """svg => [...svg.querySelectorAll('*')].map((one) => [
 
 def open_chart(page: Page) -> None:
     page.get_by_role("tab", name="Trade-off").click()
-    expect(page.locator("#measured-chart")).to_contain_text("GMACs a picture", timeout=20_000)
+    expect(page.locator("#measured-chart")).to_contain_text("GMACs a picture")
 
 
 def point(page: Page, title: str, setting: str = "ddim, no guidance") -> Locator:
@@ -43,11 +44,6 @@ def explore(page: Page) -> dict[str, str]:
     names = ("steps", "guidance", "guided-from", "guided-to", "cache")
     found = {name: page.locator(f"#{name} input[type=number]").input_value() for name in names}
     return found | {"sampler": page.locator("#sampler input").input_value()}
-
-
-def sent_by(request: Request) -> list:
-    """The values that a listener of the page sends to the server; none of another request."""
-    return (request.post_data_json or {}).get("data", []) if "/run/predict" in request.url else []
 
 
 def toggle(page: Page, group: str, label: str) -> None:
@@ -73,20 +69,20 @@ def test_a_click_shows_the_pictures_and_sets_explore(page: Page) -> None:
     toggle(page, "sampler", "ddpm")
     page.locator("#chart-caches").get_by_label("every 2 steps").check()
     wanted = point(page, "big, 16 steps", "ddpm, guidance 3, caching every 2 steps")
-    expect(wanted).to_be_visible(timeout=10_000)
+    expect(wanted).to_be_visible()
     page.mouse.click(*aim(page, wanted))
-    expect(pictures.locator("img")).to_have_count(5, timeout=10_000)
+    expect(pictures.locator("img")).to_have_count(5)
     expect(pictures).to_contain_text("big, 16 steps")
     assert pictures.locator(".dl-pictures").bounding_box()["width"] > 400  # side by side, not in a column
     expect(pictures.locator("figcaption").last).to_have_text("torus · seed 4")
     page.get_by_role("button", name="Open in Explore").click()
-    expect(page.locator("#ladder .dl-chosen")).to_have_text("big", timeout=10_000)
-    expect(page.locator("#sampler input")).to_have_value("ddpm", timeout=10_000)
+    expect(page.locator("#ladder .dl-chosen")).to_have_text("big")
+    expect(page.locator("#sampler input")).to_have_value("ddpm")
     expect(page.locator("#steps input[type=number]")).to_have_value("16")
     page.wait_for_timeout(1000)  # what follows from a change of model has come
     set_to = {"steps": "16", "guidance": "3", "guided-from": "0", "guided-to": "999", "cache": "2"}
     assert explore(page) == set_to | {"sampler": "ddpm"}
-    expect(page.locator("#price")).to_contain_text("big: 16 steps", timeout=10_000)
+    expect(page.locator("#price")).to_contain_text("big: 16 steps")
     page.click("#generate")
     expect(page.locator("#status")).to_contain_text("Step 16 of 16", timeout=120_000)
 
@@ -103,10 +99,10 @@ def test_explore_draws_a_points_picture_again(page: Page, chosen: int | None) ->
     open_chart(page)
     toggle(page, "guidance", "3")
     wanted = point(page, "big, 4 steps", "ddim, guidance 3")
-    expect(wanted).to_be_visible(timeout=10_000)
+    expect(wanted).to_be_visible()
     page.mouse.click(*aim(page, wanted))
     figures = page.locator("#cell-pictures figure")
-    expect(figures.first).to_have_attribute("aria-pressed", "true", timeout=10_000)
+    expect(figures.first).to_have_attribute("aria-pressed", "true")
     if chosen is not None:
         figures.nth(chosen).focus()
         page.keyboard.press("Enter")
@@ -114,13 +110,13 @@ def test_explore_draws_a_points_picture_again(page: Page, chosen: int | None) ->
         expect(figures.first).to_have_attribute("aria-pressed", "false")
     there = [pixels(figures.nth(i).locator("img").get_attribute("src")) for i in range(5)]
     name, seed = figures.nth(chosen or 0).locator("figcaption").inner_text().split(" · seed ")
-    expect(page.locator("#seed input")).to_have_value(seed, timeout=10_000)
+    expect(page.locator("#seed input")).to_have_value(seed)
     page.get_by_role("button", name="Open in Explore").click()
-    expect(page.locator("#class-name input")).to_have_value(name, timeout=10_000)
+    expect(page.locator("#class-name input")).to_have_value(name)
     page.wait_for_timeout(1000)  # what follows from a change of model has come
     page.click("#generate")
     expect(page.locator("#status")).to_contain_text("Step 4 of 4", timeout=120_000)
-    expect(page.locator("#canvas figcaption a").first).to_be_visible(timeout=20_000)
+    expect(page.locator("#canvas figcaption a").first).to_be_visible()
     drawn = pixels(page.locator("#canvas img").first.get_attribute("src"))
     apart = [np.abs(drawn - other).mean() for other in there]
     assert apart[chosen or 0] < 1 and sorted(apart)[1] > 5, apart
@@ -134,11 +130,11 @@ def test_a_link_shows_the_same_chart_and_the_same_pictures(
     toggle(page, "cost", "seconds")
     page.locator("#chart-caches").get_by_label("every 2 steps").check()
     wanted = point(page, "big, 16 steps", "ddim, guidance 3, caching every 2 steps")
-    expect(wanted).to_be_visible(timeout=10_000)
+    expect(wanted).to_be_visible()
     page.mouse.click(*aim(page, wanted))
-    expect(page.locator("#cell-pictures img")).to_have_count(5, timeout=10_000)
+    expect(page.locator("#cell-pictures img")).to_have_count(5)
     toggle(page, "sampler", "ddpm")  # not the point's, whose pictures stay
-    expect(point(page, "big, 16 steps", "ddpm, guidance 3")).to_be_visible(timeout=10_000)
+    expect(point(page, "big, 16 steps", "ddpm, guidance 3")).to_be_visible()
     page.locator("#measured-chart .dl-key", has_text="middle").click()
     shown = page.locator("#measured-chart .dl-point:visible")
     expect(shown).to_have_count(4 * len(STEPS))
@@ -149,8 +145,8 @@ def test_a_link_shows_the_same_chart_and_the_same_pictures(
     asked: list[list] = []  # for a chart: an answer to values on the way could come after the last
     other.on("request", lambda request: asked.extend(data for data in [sent_by(request)] if "toys" in data))
     other.goto(page.url)
-    expect(other.locator("#measured-chart")).to_contain_text("Seconds a picture", timeout=20_000)
-    expect(other.locator("#cell-pictures img")).to_have_count(5, timeout=10_000)
+    expect(other.locator("#measured-chart")).to_contain_text("Seconds a picture")
+    expect(other.locator("#cell-pictures img")).to_have_count(5)
     expect(other.locator("#share-notice")).to_be_hidden()
     for _ in range(60):  # what follows from the toggles may still come
         here, there = (one.locator("#measured-chart .dl-wide").evaluate(PARTS) for one in (page, other))
@@ -185,16 +181,16 @@ def test_a_link_with_nonsense_opens_and_says_what_was_changed(browser: Browser, 
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"{address}/?tab=tradeoff&chart-steps=8&chart-pick=big,7&chart-hidden=c9&chart-family=wrong")
-    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=20_000)
+    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep")
     notice = page.locator("#share-notice")
     for part in ("chart-pick is", "chart-hidden is", "chart-steps does not fit the rest"):
         expect(notice).to_contain_text(part)
     page.goto(f"{address}/?tab=tradeoff&chart-family=wrong")
-    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=20_000)
+    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep")
     page.wait_for_timeout(1500)  # for what else the page does as it opens
     assert "tab=tradeoff" in page.url
     page.reload()
-    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=20_000)
+    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep")
     expect(notice).to_be_hidden()
     context.close()
 
@@ -207,15 +203,15 @@ def test_what_is_hidden_is_so_in_its_own_family_and_something_is_always_drawn(pa
     refused = []
     page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
     toggle(page, "family", "wrong")
-    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep", timeout=10_000)
+    expect(page.locator("#measured-chart")).to_contain_text("python -m train.sweep")
     page.wait_for_timeout(1000)
     assert not refused  # the values of the family before, say
     toggle(page, "family", "toys")
-    expect(shown).to_have_count(3 * len(STEPS), timeout=10_000)
+    expect(shown).to_have_count(3 * len(STEPS))
     ticked = page.locator("#chart-caches input:checked")
     expect(ticked).to_have_count(1)
     ticked.click()
-    expect(page.locator("#chart-caches").get_by_label("none")).to_be_checked(timeout=10_000)
+    expect(page.locator("#chart-caches").get_by_label("none")).to_be_checked()
     expect(shown).to_have_count(3 * len(STEPS))
 
 
@@ -223,7 +219,7 @@ def test_a_family_without_a_table_and_models_with_other_weights_are_told(page: P
     open_chart(page)
     expect(page.locator("#chart-seen")).to_contain_text("Other weights of small were measured")
     toggle(page, "family", "solids")
-    expect(page.locator("#measured-chart")).to_contain_text("no table for solids", timeout=10_000)
+    expect(page.locator("#measured-chart")).to_contain_text("no table for solids")
     expect(page.locator("#chart-sampler")).to_be_hidden()
 
 
@@ -231,7 +227,7 @@ def test_a_model_that_is_not_on_the_page_leaves_explore_as_it_was(page: Page) ->
     before = explore(page)
     open_chart(page)
     page.mouse.click(*aim(page, point(page, "middle, 4 steps")))
-    expect(page.locator("#cell-pictures")).to_contain_text("middle is not among", timeout=10_000)
+    expect(page.locator("#cell-pictures")).to_contain_text("middle is not among")
     expect(page.locator("#cell-pictures img")).to_have_count(5)
     expect(page.locator("#open-explore")).to_be_hidden()
     page.get_by_role("tab", name="Explore").click()
@@ -245,13 +241,13 @@ def test_toggles_change_the_chart_and_what_is_hidden_stays_so(page: Page) -> Non
     page.locator("#measured-chart .dl-key", has_text="middle").click()
     expect(shown).to_have_count(2 * len(STEPS))
     toggle(page, "cost", "seconds")
-    expect(page.locator("#measured-chart")).to_contain_text("Seconds a picture", timeout=10_000)
+    expect(page.locator("#measured-chart")).to_contain_text("Seconds a picture")
     expect(page.locator("#measured-chart .dl-key", has_text="middle")).to_have_attribute(
         "aria-pressed", "false"
     )
     expect(shown).to_have_count(2 * len(STEPS))
     page.locator("#chart-caches").get_by_label("every 2 steps").check()
-    expect(shown).to_have_count(4 * len(STEPS), timeout=10_000)
+    expect(shown).to_have_count(4 * len(STEPS))
     page.locator("#measured-chart .dl-key", has_text="caching every 2 steps").click()
     expect(shown).to_have_count(2 * len(STEPS))
     expect(page.locator("#chart-seen")).to_contain_text("Attention and MLPs computed every 2 steps")
@@ -262,27 +258,27 @@ def test_the_view_of_models_has_a_line_and_the_papers_number(page: Page) -> None
     expect(page.locator("#chart-steps")).to_be_hidden()
     toggle(page, "view", "a model")
     chart = page.locator("#measured-chart")
-    expect(chart).to_contain_text("GMACs of a forward pass", timeout=10_000)
+    expect(chart).to_contain_text("GMACs of a forward pass")
     expect(chart.locator(".dl-point:visible")).to_have_count(3)
     expect(chart.locator(".dl-wide polyline.dl-dashed")).to_be_visible()
     expect(page.locator("#chart-seen")).to_contain_text("At 250 steps")
     expect(page.locator("#chart-seen")).to_contain_text("−0.93")
     expect(page.locator("#chart-cost")).to_be_hidden()
     toggle(page, "steps", "8")
-    expect(page.locator("#chart-seen")).to_contain_text("At 8 steps", timeout=10_000)
+    expect(page.locator("#chart-seen")).to_contain_text("At 8 steps")
     page.mouse.click(*aim(page, point(page, "small, 8 steps")))
-    expect(page.locator("#cell-pictures")).to_contain_text("small, 8 steps", timeout=10_000)
+    expect(page.locator("#cell-pictures")).to_contain_text("small, 8 steps")
 
 
 def test_a_table_that_is_none_says_so_and_the_next_one_is_drawn(page: Page) -> None:
     open_chart(page)
     toggle(page, "family", "wrong")
     chart = page.locator("#measured-chart")
-    expect(chart).to_contain_text("python -m train.sweep", timeout=10_000)
+    expect(chart).to_contain_text("python -m train.sweep")
     expect(chart.locator("svg")).to_have_count(0)
     expect(page.locator("#chart-sampler")).to_be_hidden()
     toggle(page, "family", "toys")
-    expect(chart.locator(".dl-point:visible")).to_have_count(3 * len(STEPS), timeout=10_000)
+    expect(chart.locator(".dl-point:visible")).to_have_count(3 * len(STEPS))
     expect(page.locator("#chart-sampler")).to_be_visible()
     page.mouse.move(*aim(page, point(page, "big, 8 steps")))  # it has come back to life
     expect(chart.locator(".dl-tip")).to_be_visible()
@@ -314,7 +310,7 @@ def test_the_keyboard_walks_along_a_model_and_to_the_next(page: Page) -> None:
         assert all(a != b for a, b in zip(models[:count], models[1 : count + 1], strict=True))
     page.keyboard.press("Enter")
     expect(page.locator("#measured-chart .dl-point[aria-pressed=true]")).to_have_count(1)
-    expect(page.locator("#cell-pictures")).to_contain_text(tip.inner_text(), timeout=10_000)
+    expect(page.locator("#cell-pictures")).to_contain_text(tip.inner_text())
     page.keyboard.press("Escape")
     expect(page.locator("#measured-chart .dl-tip")).to_be_hidden()
 
@@ -327,9 +323,11 @@ def test_the_chart_fits_a_phone_and_answers_a_finger(open_phone: Callable[..., P
     drawn = phone.locator("#measured-chart .dl-narrow").bounding_box()
     assert drawn["x"] >= 0 and drawn["width"] >= 350 and drawn["x"] + drawn["width"] <= 390
     phone.touchscreen.tap(*aim(phone, point(phone, "big, 1 step")))
-    frame = phone.locator("#measured-chart .dl-tip").bounding_box()
+    tip = phone.locator("#measured-chart .dl-tip")
+    expect(tip).to_be_visible()
+    frame = tip.bounding_box()
     assert frame["x"] >= 0 and frame["x"] + frame["width"] <= 390
-    expect(phone.locator("#cell-pictures img")).to_have_count(5, timeout=10_000)
+    expect(phone.locator("#cell-pictures img")).to_have_count(5)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     ink = phone.locator("#measured-chart .dl-narrow .dl-axes text").first.evaluate(
         "text => getComputedStyle(text).fill"

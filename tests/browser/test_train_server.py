@@ -10,10 +10,9 @@ from gradio_client import Client
 from playwright.sync_api import Browser, expect
 
 from benchmarks.browser import serve
-from tests.browser.training import LONG, begin
+from tests.browser.visiting import EAGER, LONG, begin
 from tests.run_folders import write_run
 from tests.train.picture_files import picture, png
-from ui.run import RUNNING
 from ui.runs import Runs
 
 
@@ -23,24 +22,26 @@ def test_a_run_outlives_the_page_and_is_found_again(browser: Browser, tmp_path: 
     context = browser.new_context()
     page = context.new_page()
     try:
-        with serve(arguments, tmp_path / "log") as app:
+        with serve(arguments, tmp_path / "log", EAGER) as app:
             page.goto(f"{app.address}/?tab=train")
             begin(page, "lasting", 1_000_000)
             page.wait_for_function(
                 "parseInt(document.querySelector('#run-page .dl-price').innerText) > 0", timeout=LONG
             )
             os.kill(app.process, signal.SIGKILL)
-        with serve(arguments, tmp_path / "log2") as app:
+        with serve(arguments, tmp_path / "log2", EAGER) as app:
             page.goto(f"{app.address}/?tab=train")
-            expect(page.locator("#run-page")).to_contain_text("lasting: training", timeout=30_000)
-            os.kill(runs.process_of(runs.folder / "lasting"), signal.SIGKILL)
-            expect(page.locator("#run-page")).to_contain_text("interrupted", timeout=30_000)
+            expect(page.locator("#run-page")).to_contain_text("lasting: training")
+            process = runs.process_of(runs.folder / "lasting")
+            assert process
+            os.kill(process, signal.SIGKILL)
+            expect(page.locator("#run-page")).to_contain_text("interrupted")
             expect(page.locator("#run-resume")).to_be_enabled()
     finally:
         context.close()
         for run in runs.found():
-            if run.state == RUNNING:
-                os.kill(runs.process_of(run.folder), signal.SIGKILL)
+            if process := runs.process_of(run.folder):
+                os.kill(process, signal.SIGKILL)
 
 
 def test_temporary_files_are_gradios_own_and_are_all_deleted(browser: Browser, tmp_path: Path) -> None:
@@ -63,13 +64,13 @@ def test_temporary_files_are_gradios_own_and_are_all_deleted(browser: Browser, t
             client = Client(app.address, verbose=False, download_files=False)
             client.predict("mine", "left", "1", "auto", "0", "2", "auto", "all", "1", api_name="/generate")
             page.goto(f"{app.address}/?tab=train&train-source=zip")
-            expect(page.locator("#run-weights")).to_be_enabled(timeout=30_000)
-            with page.expect_download(timeout=30_000):
+            expect(page.locator("#run-weights")).to_be_enabled()
+            with page.expect_download():
                 page.click("#run-weights")
             page.locator("#train-upload input[type=file]").set_input_files(
                 {"name": "set.zip", "mimeType": "application/zip", "buffer": archive.getvalue()}
             )
-            expect(page.locator("#train-upload")).to_contain_text("set", timeout=10_000)
+            expect(page.locator("#train-upload .file-preview")).to_contain_text("set")  # it has come
             page.click("#train-check")
             expect(page.locator("#train-found")).to_contain_text("1 pictures", timeout=LONG)
             here = files()
@@ -85,7 +86,7 @@ def test_a_public_space_does_not_train(browser: Browser, tmp_path: Path) -> None
         context = browser.new_context()
         page = context.new_page()
         page.goto(f"{app.address}/?tab=train")
-        expect(page.locator("#train-off")).to_contain_text("Training is off", timeout=30_000)
+        expect(page.locator("#train-off")).to_contain_text("Training is off")
         expect(page.locator("#duplicate")).to_be_visible()
         assert not page.locator("#train-start").count()
         context.close()

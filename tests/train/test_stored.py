@@ -75,6 +75,15 @@ def test_what_breaks_off_leaves_nothing(folder, cache, monkeypatch):
     assert len(opened(folder)) == 12
 
 
+def test_what_a_kill_left_goes_and_what_others_write_stays(folder, cache):
+    """Below the cache others write, under locks of their own: blocks of streamed sets, say."""
+    left, others = cache / ".pictures-8px-x.npy.1.partial", cache / "streamed" / ".a.arrow.1.partial"
+    others.parent.mkdir(parents=True)
+    left.touch(), others.touch()
+    opened(folder)
+    assert not left.exists() and others.exists()
+
+
 def test_what_was_left_out_is_known_each_time(folder, tmp_path, capsys):
     (folder / "b" / "1.png").write_bytes(b"broken")
     for run in ("first", "second"):

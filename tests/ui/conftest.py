@@ -1,5 +1,6 @@
-"""What tests of faults compare with: a run to which nothing happened."""
+"""Models are timed once; and what tests of faults compare with: a run to which nothing happened."""
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
@@ -7,10 +8,28 @@ from pathlib import Path
 
 import pytest
 
+from dit.config import ModelConfig
+from dit.pipeline import Pipeline
+from dit.speed import Speed, measure_speed
 from tests.train.picture_files import picture_folder
 from tests.ui.faults import arguments, ended
 from ui.run import FINISHED
 from ui.runs import Runs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def timed_once() -> Iterator[None]:
+    """Many tests open a studio, which takes seconds to time what networks of the same configs took before."""
+    known: dict[ModelConfig, Speed] = {}
+
+    @functools.wraps(measure_speed)
+    def measured(pipeline: Pipeline) -> Speed:
+        config = pipeline.model.config
+        return known.get(config) or known.setdefault(config, measure_speed(pipeline))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ui.opening.measure_speed", measured)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,12 @@ def written(run_dir: Path) -> bool:
     return next(run_dir.glob("checkpoints/.step_*.partial"), None) is not None
 
 
+def stands_still(process: int) -> bool:
+    """Whether all threads of a process have stopped: one may first come to the end of a system call."""
+    threads = Path(f"/proc/{process}/task").glob("*/stat")
+    return all(thread.read_text().rpartition(")")[2].split()[0] in "Tt" for thread in threads)
+
+
 @contextmanager
 def frozen(runs: Runs, name: str, when: Callable[[Path], bool]) -> Iterator[int]:
     """The process of a run, stopped at a moment of one's choice; it goes on with the end of the block."""
@@ -58,6 +64,7 @@ def frozen(runs: Runs, name: str, when: Callable[[Path], bool]) -> Iterator[int]
         if not when(folder):
             return False
         os.kill(process, signal.SIGSTOP)
+        until(lambda: stands_still(process))
         if when(folder):
             return True
         os.kill(process, signal.SIGCONT)

@@ -176,7 +176,7 @@ def test_a_token_is_kept_nowhere(attacked: Attacked) -> None:
     link = send(attacked.address, "GET", "/gradio_api/deep_link?session_hash=who-pushes")
     assert link.status == 404
     kept = [path for path in attacked.folder.rglob("*") if path.is_file()]
-    assert len(kept) > 5 and not any(TOKEN.encode() in path.read_bytes() for path in kept)
+    assert kept and not any(TOKEN.encode() in path.read_bytes() for path in kept)
 
 
 @pytest.mark.parametrize(

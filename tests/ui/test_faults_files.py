@@ -1,5 +1,6 @@
 """Checkpoints, pictures and weights that are damaged or gone: it is said, and what helps ends the same."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -8,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from tests.run_folders import write_run
@@ -25,7 +25,7 @@ from tests.ui.faults import (
     trainer_of,
     written,
 )
-from tests.ui.waiting import until
+from tests.ui.waiting import client_of, until
 from ui import page
 from ui.limits import Limits
 from ui.opening import open_studio
@@ -57,7 +57,7 @@ def test_a_damaged_checkpoint_is_not_used_and_it_is_said(
     what: str, runs: Runs, killed: Path, undisturbed: Path
 ) -> None:
     folder = Path(shutil.copytree(killed, runs.folder / "a"))
-    before, last = sorted(path for path in folder.glob("checkpoints/step_*"))
+    *_, before, last = sorted(path for path in folder.glob("checkpoints/step_*"))
     [shard] = last.glob("*.safetensors")
     if what == "flipped":
         data = bytearray(shard.read_bytes())
@@ -138,8 +138,12 @@ def test_pictures_go_while_a_run_reads_them_from_the_disk(
 
 def members(session: int) -> list[str]:
     """The processes of a session."""
-    told = (path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat"))
-    return [fields[1] for fields in told if int(fields[3]) == session and fields[0] != "Z"]
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            state, parent, _, its_session, *_ = path.read_text().rpartition(")")[2].split()
+            found += [parent] if int(its_session) == session and state != "Z" else []
+    return found
 
 
 @pytest.mark.parametrize("what", ["half", "gone"])
@@ -166,7 +170,7 @@ def test_weights_that_go_or_break_while_the_page_offers_them(runs: Runs, ladder_
     served.demo.launch(prevent_thread_lock=True, quiet=True, **page.serving(studio.limits))
     try:
         visitor = Visitor(served.demo.local_url.rstrip("/"))
-        client = Client(visitor.address, verbose=False)
+        client = client_of(visitor.address)
         values = [0, 0, 2, 2, 0, 1, "ddim", 0, 999, 1]
 
         def draws(model: str) -> bool:

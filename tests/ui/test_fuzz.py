@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gradio_client import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,6 +15,7 @@ from PIL import Image
 from tests.ui import bad_requests
 from tests.ui.attacked import SECRET, Attacked, attack
 from tests.ui.raw_http import messages, send
+from tests.ui.waiting import client_of
 from ui.runs import RUNNING, Runs
 
 FEWEST = 2000  # requests
@@ -42,7 +42,7 @@ def examples(count: int) -> Callable[..., Any]:
 
 
 def picture(attacked: Attacked) -> np.ndarray:
-    gallery, _ = Client(attacked.address, verbose=False).predict(*GOOD, api_name="/generate")
+    gallery, _ = client_of(attacked.address).predict(*GOOD, api_name="/generate")
     return np.asarray(Image.open(gallery[0]["image"]))
 
 

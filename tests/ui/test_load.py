@@ -37,10 +37,12 @@ def test_a_crowd_gets_what_it_asked_for_and_leaves_nothing_behind(
 ) -> None:
     log = tmp_path / "app.log"
     with serve(["--weights", *map(str, sources.values()), "--training", "off"], log) as app:
-        warm = crowd(app.address, 8, 2, CHEAP, HEAVY)  # threads and models come with the first visitors
+        warm = crowd(
+            app.address, 8, 2, CHEAP, HEAVY, least=4
+        )  # threads and models come with the first visitors
         assert quiet(app.address)
         before = memory("VmRSS", app.process)
-        answers = [*warm, *crowd(app.address, 8, 8, CHEAP, HEAVY)]
+        answers = [*warm, *crowd(app.address, 8, 8, CHEAP, HEAVY, least=6)]
         assert quiet(app.address)
         after = memory("VmRSS", app.process)
     found = counted(answers)

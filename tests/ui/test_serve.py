@@ -19,12 +19,11 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from dit.pipeline import Frame
 from tests.ui.test_runs import LONG, kill
-from tests.ui.waiting import SECONDS, until
+from tests.ui.waiting import SECONDS, client_of, until
 from ui import jobs
 from ui.downloads import Download, Downloads
 from ui.limits import Limits
@@ -125,6 +124,8 @@ def test_a_picture_that_is_finished_is_still_handed_over(studio: Studio) -> None
         turns = Turns(studio)
         events = jobs.draw_all(turns, [asked(studio, 2)], "a", "grid")
         _, first = await anext(events)
+        while not isinstance(first, Frame):  # how long it waits
+            _, first = await anext(events)
         while turns._parts():  # the last frame lies ready
             await asyncio.sleep(0)
         turns.close()
@@ -246,7 +247,7 @@ def test_sigterm_tells_who_draws_saves_who_trains_and_ends_well(tmp_path: Path) 
         with served(["app.py", "--runs", str(runs.folder), "--training", "on", "--log", str(log)]) as server:
             server.press("run-resume", ["long", [], 1, None])
             until(lambda: runs.named("long").state == RUNNING and runs.named("long").step > 2)
-            client = Client(server.address, verbose=False)
+            client = client_of(server.address)
             wish = ("DiT-T-4-solids", "torus", 250, 2.0, 7, 16, "ddim")
             job = client.submit(*wish, api_name="/generate")
             until(job.outputs)
@@ -275,9 +276,9 @@ def test_sigterm_tells_who_draws_saves_who_trains_and_ends_well(tmp_path: Path) 
 def test_a_step_that_does_not_end_keeps_neither_supervision_nor_the_end_waiting(
     number: signal.Signals, ladder_files: list[Path]
 ) -> None:
-    command = ["-c", ENDLESS, str(ladder_files[0])]
+    command = ["-c", ENDLESS, str(ladder_files[0]), "GRACE=5", "TELLING=10", "SECONDS=25"]
     with served(command, GRADIO_ROOT_PATH="/lab") as server:
-        client = Client(server.address, verbose=False)
+        client = client_of(server.address)
         job = client.submit("small", "cone", 2, api_name="/generate")
         told = server.until(status="ok", jobs_drawing=1)
         assert told["drawing_thread_answers"] and told["jobs_waiting"] == 0
@@ -294,7 +295,7 @@ def test_a_second_signal_ends_it_at_once(ladder_files: list[Path]) -> None:
         server.process.terminate()
         since = server.until(status="stopping")["seconds_up"]
         assert server.get("/health")[0] == 503
-        client = Client(server.address, verbose=False)
+        client = client_of(server.address)
         with pytest.raises(AppError, match=STOPPING):
             client.predict("small", "cone", 2, api_name="/generate")
         until(lambda: server.get("/health")[1]["seconds_up"] > since + 1)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gradio_client import Client
+
 SECONDS = 200  # until something is given up
 
 
@@ -14,3 +16,8 @@ def until(told: Callable[[], Any]) -> Any:
         assert time.monotonic() < end, "it did not come to that in time"
         time.sleep(0.05)
     return value
+
+
+def client_of(address: str) -> Client:
+    """A client of a served app, as patient as `until`."""
+    return Client(address, verbose=False, httpx_kwargs={"timeout": SECONDS})

@@ -1,10 +1,11 @@
-"""What a visitor does in the Train tab, for the tests of it."""
+"""What a visitor does in the Train tab, and what a page sends, for the tests of both."""
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, expect
 
-LONG = 120_000  # milliseconds that a trainer may take to begin
+EAGER = {"TORCHDYNAMO_DISABLE": "1"}  # environment of runs too short to be worth a minute of compiling
+LONG = 300_000  # milliseconds that a trainer may take to begin
 
 
 def fill(page: Page, name: str, steps: int = 2000) -> None:
@@ -22,9 +23,14 @@ def fill(page: Page, name: str, steps: int = 2000) -> None:
 def begin(page: Page, name: str, steps: int = 2000) -> None:
     fill(page, name, steps)
     page.click("#train-start")
-    expect(page.locator("#run-page")).to_contain_text(name, timeout=30_000)
+    expect(page.locator("#run-page")).to_contain_text(name)
 
 
 def steps_done(page: Page) -> int:
     shown = re.search(r"([\d,]+) of", page.locator("#run-page .dl-price").inner_text())
     return int(shown[1].replace(",", "")) if shown else 0
+
+
+def sent_by(request: Request) -> list:
+    """The values that a listener of the page sends to the server; none of another request."""
+    return (request.post_data_json or {}).get("data", []) if "/run/predict" in request.url else []
