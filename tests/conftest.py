@@ -36,9 +36,8 @@ collect_ignore = [] if importlib.util.find_spec("torch_xla") else ["tpu"]
 def own_cache_and_one_thread(tmp_path_factory: pytest.TempPathFactory):
     """Keep out of the user's cache, and make sums come out alike in this process and in those it starts."""
     own = tmp_path_factory.getbasetemp()
-    shared = (
-        own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    )  # what is drawn, is drawn once for all
+    # Solids are drawn once for all workers.
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DITLAB_CACHE", str(shared / "ditlab"))
         patch.setenv("OMP_NUM_THREADS", "1")

@@ -125,6 +125,7 @@ SHARED = {
     "train.curves",
     "train.report",
     "train.dataset_name",
+    "train.run_files",
 }  # of the trainer, for the page
 NEEDS_TORCH_XLA = "train.xla"  # which these tests do without; tests/tpu imports it
 

@@ -22,10 +22,10 @@ from train.checkpoint import PARTIAL, checkpoints, step_of
 from train.config import RESUMABLE, TrainConfig
 from train.data import Data
 from train.hardware import Hardware
+from train.run_files import LOCK, PROCESS
 
 SAMPLE = 8  # pictures by which data are known again
-LOCK, PATIENCE = ".lock", 1.0  # held while a process trains; seconds that another one waits for it
-PROCESS = "process.json"  # which one that is, for whom the lock is held
+PATIENCE = 1.0  # seconds that a process waits for the lock of another
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def hold(run_dir: Path, hardware: Hardware) -> Iterator[None]:
         run_dir.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
-            (run_dir / PROCESS).unlink(missing_ok=True)  # who trained before is gone
+            (run_dir / PROCESS).unlink(missing_ok=True)  # of one that was killed
         except Timeout:
             taken = True
     if hardware.largest(int(taken)):  # all end alike
@@ -55,6 +55,8 @@ def hold(run_dir: Path, hardware: Hardware) -> Iterator[None]:
             atomic_write(run_dir / PROCESS, lambda temporary: temporary.write_text(told + "\n"))
         yield
     finally:
+        if lock.is_locked:  # nobody shall signal a number that another process has by then
+            (run_dir / PROCESS).unlink(missing_ok=True)
         lock.release()
 
 

@@ -1,4 +1,4 @@
-"""What follows when a visitor chooses something else from a list, and from no more than a look at it."""
+"""What follows from another choice in a list, and not from a mere look at it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ def on_other_choice(
     inputs: Sequence[gr.components.Component],
     outputs: Sequence[gr.components.Component],
 ) -> gr.State:
-    """Call a function of the server with what is chosen now and the inputs' values, past the queue.
+    """Call a function of the server when something else is chosen from a list, past the queue.
 
-    Gradio sends `input` also as a list is left, whether or not another thing was chosen; that must not put
-    back what follows from it and was changed since. Returns what remembers the choice: hand it to
-    `Share.add`, among the mirrors, if an address may set the list.
+    function: gets what is chosen now and the inputs' values. Gradio sends `input` also when a list is left,
+    whether or not another thing was chosen; that must not undo what the visitor has changed since. Returns
+    what remembers the choice: hand it to `Share.add`, among the mirrors, if an address may set the list.
     """
     before = gr.State(listed.value)
 

@@ -229,10 +229,13 @@ def wire_model(studio: Studio, controls: Controls, name: gr.Dropdown, quick: dic
     controls.guidance.input(lambda value: value, controls.guidance, wished, **quick)
 
     def on_model(wished: float, *values: Any) -> list[dict]:
-        return [*map(unless_sent, values[-len(led) :], following(studio, wished, values[: -len(led)]))]
+        given, updates = dict(zip(NAMES, values, strict=True)), following(studio, wished, values)
+        return [*map(unless_sent, (given[key] for key in led), updates), *updates[len(led) :]]
 
-    led = [controls.guidance, controls.sampler, controls.cache, controls.label, name]
-    on_settled([controls.model], on_model, [wished, *controls.inputs(), *led], led)
+    led = {key: getattr(controls, key) for key in ("guidance", "sampler", "cache")}
+    on_settled(
+        [controls.model], on_model, [wished, *controls.inputs()], [*led.values(), controls.label, name]
+    )
     controls.label.change(on_label, [controls.model, controls.label], name, **quick)
     name.input(on_name, [controls.model, name], controls.label, **quick)
     return wished

@@ -12,14 +12,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from train.history import History
+from train.run_files import LOCK, PROCESS
 
 RUNNING, PAUSED, STOPPED = "running", "paused", "stopped"
 INTERRUPTED, FINISHED, FAILED = "interrupted", "finished", "failed"
 STATES = (RUNNING, PAUSED, STOPPED, INTERRUPTED, FINISHED, FAILED)
 LOG = "train.log"  # what the trainer says, of every start
 NOTE = "page.json"  # what a visitor wanted last
-PROCESS = "process.json"  # who trains, in the trainer's words
 START = "--- started: "  # first line of each start in the log
+GLANCE = 0.02  # seconds until a lock counts as the trainer's
 LATE = 3  # lines of metrics whose median tells the speed
 TAIL = 4000  # bytes of the log that are looked at
 LITTLE = 2**18  # bytes of a disk on which a trainer cannot even say what is wrong
@@ -90,7 +91,8 @@ class TrainingRun:
 
 def holder_of(folder: Path) -> int | None:
     """The process that trains in a folder; None if there is none. Pid 0: it has not told its own yet."""
-    lock = FileLock(folder / ".lock", timeout=0)
+    # Some patience: another page may have it for a moment, to see the same.
+    lock = FileLock(folder / LOCK, timeout=GLANCE, poll_interval=GLANCE / 10)
     if not Path(lock.lock_file).exists():
         return None
     try:

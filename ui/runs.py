@@ -25,7 +25,6 @@ from ui.run import (
     LOG,
     NOTE,
     PAUSED,
-    PROCESS,
     RUNNING,
     START,
     STOPPED,
@@ -209,7 +208,6 @@ class Runs:
         command = command_of(folder, arguments)
         noted = {"wanted": RUNNING} | ({"arguments": list(arguments)} if arguments else {})
         _note(folder, noted)
-        (folder / PROCESS).unlink(missing_ok=True)  # of who trained before
         with filling(folder / LOG), (folder / LOG).open("ab") as log:
             log.write(f"{START}{' '.join(command[1:])}\n".encode())
             log.flush()

@@ -24,7 +24,7 @@ END = """() => new Promise((done) => {
 
 
 def unless_sent(sent: Any, update: dict[str, Any]) -> dict[str, Any]:
-    """An update of a control whose value is the one that was sent leaves it: it may have moved meanwhile."""
+    """An update, without its value if that is what was sent: the control may have been moved meanwhile."""
     return {name: value for name, value in update.items() if name != "value" or value != sent}
 
 

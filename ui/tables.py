@@ -1,4 +1,4 @@
-"""The measured tables that the page has: one a family, read once at the start."""
+"""The measured tables that the page has: one a family, each read once until it changes."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ def load_tables(folder: Path) -> Tables:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes with a file: not its time alone, of which a clock that ticks slowly gives two the same."""
+    """What tells two versions of a file apart; the time alone does not where the clock ticks slowly."""
     told = path.stat()
     return told.st_mtime_ns, told.st_size, told.st_ino
 

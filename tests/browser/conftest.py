@@ -7,9 +7,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.browser import chromium, find_chromium
+from tests.browser.visiting import PATIENCE, context_of
 
 PHONE = 390  # pixels wide
-PATIENCE = 60_000  # milliseconds until what is expected of a page is given up: machines are busy
 expect.set_options(timeout=PATIENCE)
 
 
@@ -27,8 +27,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The page, freshly opened; the test fails if the console shows an error."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(PATIENCE)
+    context = context_of(browser, viewport={"width": 1280, "height": 1000})
     opened, errors = context.new_page(), []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     opened.goto(address)
@@ -45,13 +44,13 @@ def open_phone(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
 
     def opened(dark: bool = False, query: str = "") -> Page:
         contexts.append(
-            browser.new_context(
+            context_of(
+                browser,
                 viewport={"width": PHONE, "height": 844},
                 has_touch=True,
                 color_scheme="dark" if dark else "light",
             )
         )
-        contexts[-1].set_default_timeout(PATIENCE)
         phone = contexts[-1].new_page()
         phone.goto(f"{address}/{query}")
         phone.wait_for_selector("#generate", state="attached")  # another tab may be open

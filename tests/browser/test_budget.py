@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
-from tests.browser.visiting import sent_by
+from tests.browser.visiting import PATIENCE, context_of, sent_by
 from ui import page as whole_page
 from ui.limits import Limits
 from ui.opening import open_studio
@@ -36,16 +37,33 @@ def open_budget(page: Page, family: str | None = None, place: str | None = None)
 
 
 def choose(page: Page, family: str) -> None:
-    """A family, and wait until the slider stands where it has it: a list tells twice of a choice."""
-    slider, under_way = page.locator("#budget-at input[type=range]"), []
+    """A family, and wait until the slider stands where it has it."""
+    slider = page.locator("#budget-at input[type=range]")
     before = slider.input_value()
-    page.on("request", lambda asked: under_way.append(asked) if sent_by(asked)[1:2] == [family] else None)
-    page.on("requestfinished", lambda asked: under_way.remove(asked) if asked in under_way else None)
     page.locator("#budget-family input").click()
-    page.get_by_role("option", name=family, exact=True).click()
+    with answered(page, family, 2):  # a list tells twice of a choice
+        page.get_by_role("option", name=family, exact=True).click()
     expect(slider).not_to_have_value(before)
-    while under_way:
+
+
+@contextmanager
+def answered(page: Page, chosen: str, times: int = 1) -> Iterator[None]:
+    """Wait until what follows from a list has been answered so often, since the block began."""
+    came: list[Request] = []
+
+    def note(asked: Request) -> None:
+        came.append(asked)
+
+    page.on("requestfinished", note)
+    yield
+    for _ in range(PATIENCE // 50):
+        if sum(sent_by(asked)[1:2] == [chosen] for asked in came) >= times:
+            break
         page.wait_for_timeout(50)
+    else:
+        raise AssertionError(f"nothing was told of {chosen}")
+    page.remove_listener("requestfinished", note)
+    page.wait_for_timeout(200)  # the answer is applied
 
 
 def move(page: Page, place: str, family: str = "solids") -> None:
@@ -71,36 +89,31 @@ def begin(page: Page) -> None:
 def test_a_look_at_a_list_changes_nothing(page: Page) -> None:
     """Gradio tells of each time that a list is left."""
     open_budget(page, place="10")
-    slider = page.locator("#budget-at input[type=range]")
-    told: list[str] = []
-    page.on("requestfinished", lambda asked: told.append(asked.url) if sent_by(asked) else None)
+    slider, family = page.locator("#budget-at input[type=range]"), page.locator("#budget-family input")
     before = slider.input_value()
-    page.locator("#budget-family input").click()
+    family.click()
     expect(page.get_by_role("option", name="solids", exact=True)).to_be_visible()
-    page.locator("#budget-family input").press("Tab")
-    for _ in range(100):
-        if told:
-            break
-        page.wait_for_timeout(100)
-    page.wait_for_timeout(500)
-    assert told and slider.input_value() == before
+    with answered(page, "solids"):
+        family.press("Tab")
+    assert slider.input_value() == before
     page.get_by_role("tab", name="Grid").click()
     values = page.locator("#grid-across-values").locator("textarea, input")
+    across = page.locator("#grid-across input")
     values.fill("3, 5")
-    page.locator("#grid-across input").click()
-    page.get_by_role("option", name="steps", exact=True).click()
-    page.wait_for_timeout(1000)
+    across.click()
+    with answered(page, "steps"):
+        page.get_by_role("option", name="steps", exact=True).click()
     expect(values).to_have_value("3, 5")
-    page.locator("#grid-across input").click()
+    across.click()
     page.get_by_role("option", name="guidance", exact=True).click()
     expect(values).to_have_value("1, 1.5, 2, 4")
     page.wait_for_url(re.compile(r"grid-across=guidance.*grid-across-values=1,\+1\.5"))
     page.reload()
     expect(values).to_have_value("1, 1.5, 2, 4")
     values.fill("7")
-    page.locator("#grid-across input").click()  # what the address has chosen is known, too
-    page.locator("#grid-across input").press("Tab")
-    page.wait_for_timeout(1000)
+    across.click()
+    with answered(page, "guidance"):  # what the address has chosen is known, too
+        across.press("Tab")
     expect(values).to_have_value("7")
 
 
@@ -221,7 +234,7 @@ def own(browser: Browser, ladder_files: list[Path]) -> Iterator[Own]:
     _, address, _ = built.demo.launch(
         prevent_thread_lock=True, quiet=True, **whole_page.serving(Limits(training=False))
     )
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context = context_of(browser, viewport={"width": 1280, "height": 1000})
     opened = context.new_page()
     opened.goto(f"{address}?tab=tradeoff")
     yield Own(studio, built.turns, opened)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from benchmarks.browser import set_slider
 from dit.pictures import read_settings
+from tests.browser.visiting import PATIENCE, context_of, sent_by
 
 pytestmark = pytest.mark.browser
 STATUS = re.compile(r"Step (\d+) of (\d+) · noise level t = (\d+) · ([\d.,e+]+) GMACs · ([\d.]+) s")
@@ -80,6 +81,30 @@ def test_each_slider_moves_the_price(page: Page) -> None:
 
     set_slider(page, "pictures", 9)
     expect(page.locator("#price")).to_contain_text("expected for 9")
+
+
+def test_what_is_moved_while_it_is_asked_what_follows_from_a_model_stays(page: Page) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        values = sent_by(route.request)
+        follows = len(values) == 11 and values[:2] == [None, 0]  # what is wished, the model, and all others
+        held.append(route) if follows else route.continue_()
+
+    guidance = page.locator("#guidance input[type=number]")
+    assert guidance.input_value() != "5"
+    page.route("**/run/predict**", hold)
+    set_slider(page, "model", 0)
+    for _ in range(PATIENCE // 50):
+        if held:
+            break
+        page.wait_for_timeout(50)
+    set_slider(page, "guidance", 5)
+    with page.expect_event("requestfinished", lambda asked: asked == held[0].request):
+        for route in held:
+            route.continue_()
+    page.wait_for_timeout(200)  # the answer is applied
+    expect(guidance).to_have_value("5")
 
 
 def test_an_edm_model_brings_its_own_sampler(page: Page) -> None:
@@ -272,7 +297,7 @@ def test_a_second_visitor_does_not_wait_for_a_long_job(browser: Browser, page: P
     set_slider(page, "pictures", 16)
     page.click("#generate")
     page.wait_for_selector("#canvas img")
-    context = browser.new_context()
+    context = context_of(browser)
     second = context.new_page()
     second.goto(address)
     second.wait_for_selector("#generate")

@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from dit.pictures import read_settings
+from tests.browser.visiting import context_of
 
 pytestmark = pytest.mark.browser
 # Of the colours of texts and of what lies behind them, as painted: WCAG's ratio, for small text at least 4.5.
@@ -35,6 +36,10 @@ CONTRASTS = """
 })
 """
 CELLS = re.compile(r"(\d+) of (\d+) cells? drawn")
+# Notes what a button says, of which some stands for a moment alone.
+NOTE_TEXTS = """button => { window.texts = []; new MutationObserver(
+    () => window.texts.push(button.textContent)
+).observe(button, {childList: true, characterData: true, subtree: true}); }"""
 
 
 def open_grid(page: Page) -> None:
@@ -119,11 +124,6 @@ def test_what_cannot_be_a_grid_says_why(page: Page) -> None:
     expect(page.locator("#grid-canvas img")).to_have_count(0)
 
 
-NOTE_TEXTS = """button => { window.texts = []; new MutationObserver(
-    () => window.texts.push(button.textContent)
-).observe(button, {childList: true, characterData: true, subtree: true}); }"""
-
-
 def test_an_address_opens_the_view_again(browser: Browser, page: Page) -> None:
     open_grid(page)
     type_values(page, "across", "1, 2")
@@ -133,7 +133,7 @@ def test_an_address_opens_the_view_again(browser: Browser, page: Page) -> None:
     page.wait_for_url(re.compile("grid-guidance=3"))
     only_what_differs = {"tab=tradeoff", "tradeoff=grid", "grid-across-values=1,+2", "grid-guidance=3"}
     assert set(page.url.split("?")[1].split("&")) == only_what_differs
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    context = context_of(browser, permissions=["clipboard-read", "clipboard-write"])
     other = context.new_page()
     other.goto(page.url)
     expect(other.locator("#grid-fill")).to_be_visible()
@@ -141,7 +141,7 @@ def test_an_address_opens_the_view_again(browser: Browser, page: Page) -> None:
     expect(other.locator("#grid-guidance input[type=number]")).to_have_value("3")
     expect(other.locator("#share-notice")).to_be_hidden()
     button = other.locator(".dl-copy").first
-    button.evaluate(NOTE_TEXTS)  # it says so for a moment alone
+    button.evaluate(NOTE_TEXTS)
     button.click()
     other.wait_for_function("window.texts.includes('Copied')")
     assert other.evaluate("navigator.clipboard.readText()") == other.url == page.url
@@ -149,7 +149,7 @@ def test_an_address_opens_the_view_again(browser: Browser, page: Page) -> None:
 
 
 def test_a_tampered_address_is_no_error(browser: Browser, address: str) -> None:
-    context = browser.new_context()
+    context = context_of(browser)
     page, errors = context.new_page(), []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))

@@ -16,6 +16,7 @@ from benchmarks.full_size import diffusers_state, random_model
 from dit.export import scheduler_config, transformer_config
 from dit.published import PUBLISHED
 from dit.weights import bundled
+from tests.browser.visiting import context_of
 from tests.conftest import DATA
 from tests.hub import LoopbackHub
 from tests.hub import serve as serve_hub
@@ -59,7 +60,7 @@ def page(
     """The page of an app with an empty cache, whose Hub is the one on the loopback."""
     environment = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
     with serve([], tmp_path / "app.log", environment) as app:
-        context = browser.new_context(viewport={"width": 1280, "height": 1000})
+        context = context_of(browser, viewport={"width": 1280, "height": 1000})
         opened = context.new_page()
         opened.goto(app.address)
         opened.wait_for_selector("#generate")

@@ -47,7 +47,7 @@ def address(served: Served) -> str:
 
 
 def test_a_run_is_started_seen_reloaded_paused_resumed_and_stopped(page: Page) -> None:
-    begin(page, "first", 200_000)
+    begin(page, "first", 1_000_000)
     expect(page.locator("#run-page")).to_contain_text("training", timeout=LONG)
     chart = page.locator("#run-curves figure", has_text="Loss").locator("polyline").last
     expect(chart).to_be_attached(timeout=LONG)
@@ -125,6 +125,12 @@ def test_samples_form_over_time_and_runs_are_compared(page: Page, folder: Path) 
     page.keyboard.press("Enter")
     expect(newest).to_contain_text("after step 3;")
     assert [run.name for run in Runs(folder).found()][0] == "second"
+    page.click("#run-draw")
+    expect(page.locator(".dl-ladder .dl-chosen")).to_have_text("second")
+    set_slider(page, "steps", 3)
+    page.click("#generate")
+    expect(page.locator("#status")).to_contain_text("Step 3 of 3")
+    page.get_by_role("tab", name="Train").click()
     page.locator("#run-others input").click()
     page.get_by_role("option", name="first").click()
     keys = page.locator("#run-curves figure", has_text="Loss").locator(".keys").first

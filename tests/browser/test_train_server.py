@@ -10,7 +10,7 @@ from gradio_client import Client
 from playwright.sync_api import Browser, expect
 
 from benchmarks.browser import serve
-from tests.browser.visiting import EAGER, LONG, begin
+from tests.browser.visiting import EAGER, LONG, begin, context_of
 from tests.run_folders import write_run
 from tests.train.picture_files import picture, png
 from ui.runs import Runs
@@ -19,7 +19,7 @@ from ui.runs import Runs
 def test_a_run_outlives_the_page_and_is_found_again(browser: Browser, tmp_path: Path) -> None:
     runs = Runs(tmp_path / "runs")
     arguments = ["--runs", str(runs.folder)]
-    context = browser.new_context()
+    context = context_of(browser)
     page = context.new_page()
     try:
         with serve(arguments, tmp_path / "log", EAGER) as app:
@@ -53,7 +53,7 @@ def test_temporary_files_are_gradios_own_and_are_all_deleted(browser: Browser, t
         return [path for path in temporary.rglob("*") if path.is_file() and path.stat().st_size]
 
     write_run(tmp_path / "runs", "mine")
-    context = browser.new_context()
+    context = context_of(browser)
     page = context.new_page()
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
@@ -83,7 +83,7 @@ def test_temporary_files_are_gradios_own_and_are_all_deleted(browser: Browser, t
 
 def test_a_public_space_does_not_train(browser: Browser, tmp_path: Path) -> None:
     with serve([], tmp_path / "log", {"SPACE_ID": "a/b", "HF_HUB_OFFLINE": "1"}) as app:
-        context = browser.new_context()
+        context = context_of(browser)
         page = context.new_page()
         page.goto(f"{app.address}/?tab=train")
         expect(page.locator("#train-off")).to_contain_text("Training is off")

@@ -1,11 +1,20 @@
 """What a visitor does in the Train tab, and what a page sends, for the tests of both."""
 
 import re
+from typing import Any
 
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect
 
+PATIENCE = 60_000  # milliseconds until what is expected of a page is given up: machines are busy
 EAGER = {"TORCHDYNAMO_DISABLE": "1"}  # environment of runs too short to be worth a minute of compiling
 LONG = 300_000  # milliseconds that a trainer may take to begin
+
+
+def context_of(browser: Browser, **settings: Any) -> BrowserContext:
+    """A new visitor's, as patient as `expect`."""
+    context = browser.new_context(**settings)
+    context.set_default_timeout(PATIENCE)
+    return context
 
 
 def fill(page: Page, name: str, steps: int = 2000) -> None:

@@ -28,6 +28,8 @@ from train.encoder import Decoder
 from train.folder import FolderPictures
 from train.preemption import RESUME_ME
 
+LAST = "shard-00002"
+
 
 def index_of(out: Path) -> dict:
     return json.loads((out / "index.json").read_text())
@@ -135,15 +137,15 @@ def test_nothing_but_unreadable_pictures(vae_folder, tmp_path):
 
 
 def unfinished(words: list[str]) -> int:
-    """The command, in a process of its own, but for the last shard: that is never begun."""
-    write = command.write_shard
+    """The command, in a process of its own, which comes to no end: it stays at writing the last shard."""
+    save = stored.save_file
 
-    def waiting(out: Path, settings: stored.Settings, shard: int, *rest: Any) -> None:
-        while shard == settings.num_shards - 1:
+    def waiting(tensors: Any, path: Path, **settings: Any) -> None:
+        save(tensors, path, **settings)
+        while LAST in path.name:
             time.sleep(1)
-        write(out, settings, shard, *rest)
 
-    command.write_shard = waiting
+    stored.save_file = waiting
     return command.main(words)
 
 
@@ -151,13 +153,13 @@ def test_a_killed_process_goes_on_where_it_was(folder, whole, vae_folder, tmp_pa
     out, log = tmp_path / "killed", tmp_path / "log"
     process = start(unfinished, arguments(folder, out, vae_folder), log)
     try:
-        wait_until(lambda: shards(out), process, log)
+        wait_until(lambda: list(out.glob(f".*{LAST}*")), process, log)
     finally:
         process.kill()
     assert ended(process) == -signal.SIGKILL
     before = {path: path.stat().st_mtime_ns for path in out.glob("shard-*")}
     assert 0 < len(before) < 3 and index_of(out)["complete"] is False
-    (out / ".shard-00002.safetensors.left.partial").write_bytes(b"half of it")  # as a kill may leave
+    assert list(out.glob(f".*{LAST}*.partial"))
     status, said = run(folder, out, vae_folder)
     assert status == 0, said
     assert shards(out) == shards(whole) and index_of(out) == index_of(whole)

@@ -112,7 +112,7 @@ def test_a_signal_to_all_processes_of_a_run_that_waits_for_its_data(name, tmp_pa
     for label in "ab":
         (pictures / label).mkdir(parents=True)
         for number in range(8):
-            picture(number, side=500).save(pictures / label / f"{number}.png")
+            picture(number, side=1000).save(pictures / label / f"{number}.png")
     words = [*SETTINGS, f"--data={pictures}", "--num-pictures=0", "--depth=1", "--num-workers=1"]
     words += ["--total-steps=100000", "--log-every=1", f"--run-dir={run_dir}"]
     process = command(["-c", DECODES, *words], log)

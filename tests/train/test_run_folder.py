@@ -75,6 +75,18 @@ def test_a_run_knows_its_data_again(tmp_path, capsys):
     assert "classes of" in (said := capsys.readouterr().err) and "'z'" in said and "give a new folder" in said
 
 
+def test_who_trained_before_is_forgotten_first_and_who_does_at_its_end(tmp_path, monkeypatch):
+    """A page signals the number that it finds while the lock is held: it must be no other process's."""
+    (tmp_path / PROCESS).write_text('{"pid": 1}')
+    seen = []
+    monkeypatch.setattr(
+        "train.run_folder.discard_partials", lambda folder: seen.append(list(folder.iterdir()))
+    )
+    with hold(tmp_path, select("cpu", "fp32")):
+        assert seen == [[tmp_path / LOCK]] and (tmp_path / PROCESS).exists()
+    assert not (tmp_path / PROCESS).exists()
+
+
 def test_the_process_that_trains_is_told_and_the_lock_may_be_looked_at(tmp_path, monkeypatch):
     """The page asks by the lock whether anybody trains, which must not keep a run from beginning."""
     with FileLock(tmp_path / LOCK):

@@ -79,7 +79,8 @@ def test_what_a_kill_left_goes_and_what_others_write_stays(folder, cache):
     """Below the cache others write, under locks of their own: blocks of streamed sets, say."""
     left, others = cache / ".pictures-8px-x.npy.1.partial", cache / "streamed" / ".a.arrow.1.partial"
     others.parent.mkdir(parents=True)
-    left.touch(), others.touch()
+    for path in (left, others):
+        path.touch()
     opened(folder)
     assert not left.exists() and others.exists()
 

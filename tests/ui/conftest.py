@@ -19,7 +19,7 @@ from ui.runs import Runs
 
 @pytest.fixture(scope="session", autouse=True)
 def timed_once() -> Iterator[None]:
-    """Many tests open a studio, which takes seconds to time what networks of the same configs took before."""
+    """Opening a studio times its models, which takes seconds: each config is timed once."""
     known: dict[ModelConfig, Speed] = {}
 
     @functools.wraps(measure_speed)

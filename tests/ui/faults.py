@@ -50,8 +50,11 @@ def written(run_dir: Path) -> bool:
 
 def stands_still(process: int) -> bool:
     """Whether all threads of a process have stopped: one may first come to the end of a system call."""
-    threads = Path(f"/proc/{process}/task").glob("*/stat")
-    return all(thread.read_text().rpartition(")")[2].split()[0] in "Tt" for thread in threads)
+    try:
+        threads = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/stat")]
+    except OSError:  # one has ended meanwhile
+        return False
+    return all(thread.rpartition(")")[2].split()[0] in "Tt" for thread in threads)
 
 
 @contextmanager

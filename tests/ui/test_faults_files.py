@@ -141,8 +141,9 @@ def members(session: int) -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            state, parent, _, its_session, *_ = path.read_text().rpartition(")")[2].split()
-            found += [parent] if int(its_session) == session and state != "Z" else []
+            state, _, _, its_session, *_ = path.read_text().rpartition(")")[2].split()
+            if int(its_session) == session and state != "Z":
+                found.append(path.parent.name)
     return found
 
 

@@ -37,12 +37,11 @@ def test_a_crowd_gets_what_it_asked_for_and_leaves_nothing_behind(
 ) -> None:
     log = tmp_path / "app.log"
     with serve(["--weights", *map(str, sources.values()), "--training", "off"], log) as app:
-        warm = crowd(
-            app.address, 8, 2, CHEAP, HEAVY, least=4
-        )  # threads and models come with the first visitors
+        # Threads and models come with the first visitors.
+        warm = crowd(app.address, 8, 2, CHEAP, HEAVY, least=2)
         assert quiet(app.address)
         before = memory("VmRSS", app.process)
-        answers = [*warm, *crowd(app.address, 8, 8, CHEAP, HEAVY, least=6)]
+        answers = [*warm, *crowd(app.address, 8, 8, CHEAP, HEAVY, least=3)]
         assert quiet(app.address)
         after = memory("VmRSS", app.process)
     found = counted(answers)

@@ -184,8 +184,11 @@ def test_one_who_waits_is_told_so(studio: Studio, small: Callable[..., Request])
         turns, told, free = Turns(studio), [], threading.Event()
         turns.device.submit(free.wait)  # a long step of somebody
         turns.enter("a", 9.0)
-        async for event in turns.draw(small(), turns.enter("b", 2.0)):
-            told.append(event)
+        try:
+            async for event in turns.draw(small(), turns.enter("b", 2.0)):
+                told.append(event)
+                free.set()
+        finally:
             free.set()
         assert told[0] == Wait(1, 4.0) and isinstance(told[-1], Frame)
 
