@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import APIResponse, Browser, Locator, Page, Route, expect
 
 from benchmarks.browser import set_slider
 from dit.pictures import read_settings
@@ -84,12 +84,12 @@ def test_each_slider_moves_the_price(page: Page) -> None:
 
 
 def test_what_is_moved_while_it_is_asked_what_follows_from_a_model_stays(page: Page) -> None:
-    held: list[Route] = []
+    held: list[tuple[Route, APIResponse]] = []
 
     def hold(route: Route) -> None:
         values = sent_by(route.request)
         follows = len(values) == 11 and values[:2] == [None, 0]  # what is wished, the model, and all others
-        held.append(route) if follows else route.continue_()
+        held.append((route, route.fetch())) if follows else route.continue_()
 
     guidance = page.locator("#guidance input[type=number]")
     assert guidance.input_value() != "5"
@@ -100,9 +100,9 @@ def test_what_is_moved_while_it_is_asked_what_follows_from_a_model_stays(page: P
             break
         page.wait_for_timeout(50)
     set_slider(page, "guidance", 5)
-    with page.expect_event("requestfinished", lambda asked: asked == held[0].request):
-        for route in held:
-            route.continue_()
+    with page.expect_event("requestfinished", lambda asked: asked == held[0][0].request):
+        for route, answer in held:
+            route.fulfill(response=answer)
     page.wait_for_timeout(200)  # the answer is applied
     expect(guidance).to_have_value("5")
 
