@@ -126,7 +126,6 @@ def test_a_run_leaves_its_config_metrics_samples_checkpoints_and_weights(finishe
         "metrics.jsonl",
         "samples",
         "checkpoints",
-        "process.json",
         "weights.safetensors",
     }
     assert TrainConfig(**json.loads((finished / "config.json").read_text())) == TINY

@@ -14,7 +14,8 @@ from tests.train.picture_files import picture, picture_folder
 from train.__main__ import main
 from train.changes import changes_of
 from train.hardware import select
-from train.run_folder import LOCK, PATIENCE, PROCESS, hold, truncate_metrics
+from train.run_files import LOCK, PROCESS
+from train.run_folder import PATIENCE, hold, truncate_metrics
 
 
 def steps(run_dir: Path) -> list[int]:
