@@ -59,7 +59,7 @@ def page(
 ) -> Iterator[Page]:
     """The page of an app with an empty cache, whose Hub is the one on the loopback."""
     environment = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
-    with serve([], tmp_path / "app.log", environment) as app:
+    with serve(["--runs", str(tmp_path / "runs")], tmp_path / "app.log", environment) as app:
         context = context_of(browser, viewport={"width": 1280, "height": 1000})
         opened = context.new_page()
         opened.goto(app.address)
